@@ -117,9 +117,9 @@ def _note(error: Exception, kind: str, check: int, theorem: str, quantity: str) 
 
 def _metric_rows(case: Any, metric: Any) -> list[dict[str, Any]]:
     rows = []
-    for k, t, law in zip(case.steps, case.t, case.laws, strict=True):
+    for i, (k, t) in enumerate(zip(case.steps, case.t, strict=True)):
         try:
-            e = metric(law, case.target)
+            e = metric.at(case.laws, i, case.target)
         except FAILURES as error:
             rows.append(_note(error, "metric", -1, "", metric.name) | {"k": k, "time": float(t), "instrument": case.instrument})
         else:

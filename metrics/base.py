@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import numpy as np
 
-from ..errors import Diverged, Unsupported
+from ..errors import Diverged, InvalidInput, Unsupported
 from ..laws.grid import Grid
 from ..laws.normal import Normal
 from ..laws.particles import Particles
@@ -69,6 +70,15 @@ class Metric(ABC):
         """Between two samples; `floor` is a third sample, of the law of `q` and of the size of `p`."""
         raise Unsupported(f"{self.name} is not estimated from particles")
 
+    def sampled(self, p: Particles, target: Target) -> Estimate:
+        """Between a sample and a density. Default: against exact draws of the target."""
+        reference, floor = (Particles.of_target(target, p.n, p.seed, key) for key in ("reference", "floor"))
+        return self.particles(p, reference, floor)
+
+    def at(self, laws: Sequence[Law], i: int, target: Target) -> Estimate:
+        """At `laws[i]`, the trajectory before it at hand. Default: of that law alone."""
+        return self(laws[i], target)
+
     @property
     @final
     def name(self) -> str:
@@ -77,13 +87,17 @@ class Metric(ABC):
 
     @final
     def between(self, p: Law, q: Law) -> Estimate:
-        """``D(p || q)`` of two laws of one kind (grids on one mesh)."""
+        """``D(p || q)`` of two laws of one kind (grids on one mesh; of samples, q at least twice as large: half is the floor)."""
         if isinstance(p, Normal) and isinstance(q, Normal):
             return self.normal(p, q)
         if isinstance(p, Grid) and isinstance(q, Grid):
             if p.mesh != q.mesh:
                 raise Unsupported("the two grid laws live on different meshes")
             return self.grid(p, q)
+        if isinstance(p, Particles) and isinstance(q, Particles):
+            if q.n < 2 * p.n:
+                raise InvalidInput(f"the second sample must be at least twice as large as the first (half of it is the floor), got {q.n} for {p.n}")
+            return self.particles(_whole(p), Particles(q.x[p.n :], q.seed), Particles(q.x[: p.n], q.seed))
         raise Unsupported(f"{self.name} between a {type(p).__name__} and a {type(q).__name__} law is not defined")
 
     @final
@@ -93,13 +107,15 @@ class Metric(ABC):
         Errors: `Diverged` for particles of which some have diverged: no metric is taken over survivors.
         """
         if isinstance(law, Particles):
-            if law.diverged > 0:
-                raise Diverged(
-                    f"{law.diverged:.2%} of the particles diverged, the first at step {law.first_diverged}", law.first_diverged or 0, law.diverged
-                )
-            reference = Particles.of_target(target, law.n, law.seed, "reference")
-            return self.particles(law, reference, Particles.of_target(target, law.n, law.seed, "floor"))
+            return self.sampled(_whole(law), target)
         return self.between(law, reference_law(law, target))
+
+
+def _whole(law: Particles) -> Particles:
+    """The sample, if none of it has diverged."""
+    if law.diverged > 0:
+        raise Diverged(f"{law.diverged:.2%} of the particles diverged, the first at step {law.first_diverged}", law.first_diverged or 0, law.diverged)
+    return law
 
 
 def reference_law(law: Law, target: Target) -> Law:

@@ -98,7 +98,7 @@ class Case:
         """``D(law || target)`` at every step; computed once per metric."""
         key = f"{metric.name}:{metric!r}"
         if key not in self._measured:
-            self._measured[key] = [metric(law, self.target) for law in self.laws]
+            self._measured[key] = [metric.at(self.laws, i, self.target) for i in range(len(self.laws))]
         return self._measured[key]
 
     @cached_property
