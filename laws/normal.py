@@ -137,6 +137,7 @@ def affine_map(sampler: Sampler, target: Target) -> AffineMap:
     """
     origin = torch.zeros((1, target.dim), dtype=torch.float64)
     template = sampler.init(target, origin, Probe(basis=False))
+    sampler.step(target, template, Probe(basis=False))  # refuses first where the step draws uniforms
     p = _flatten(template).shape[1]
 
     counter = Probe(basis=False)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from ..errors import InvalidInput
 from ..samplers.base import Sampler
+from ..samplers.fused import Fused
+from ..samplers.metropolis import Metropolis
 from ..samplers.noise import Stream
 from ..targets.base import Batch, Target
+from ..targets.kernels import Kernel
+from . import memory
 from .normal import Normal
 
 #: Particles beyond this distance from the origin count as diverged.
 RADIUS = 1e8
 
-#: Particles advance in blocks of this many, each with its own noise key, so that results do not depend on workers.
-BLOCK = 4096
+#: Numbers per array in a block that goes through torch: half the second-level cache; a smaller one costs more calls than it saves.
+BLOCK_NUMBERS = 65536
+
+#: Particles per block where the whole chain is compiled, which cuts it into smaller ones of its own.
+FUSED_BLOCK = 2048
+
+#: Told how many particle-steps were done since the last call.
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +43,7 @@ class Particles:
         diverged: fraction of the particles that are not finite or farther than 1e8 from the origin.
         first_diverged: first step at which one was seen, or None.
         steps: steps taken so far.
+        acceptance: fraction of the proposals since `simulate` began that were accepted; None without proposals.
     """
 
     x: Batch
@@ -36,6 +51,7 @@ class Particles:
     diverged: float = 0.0
     first_diverged: int | None = None
     steps: int = 0
+    acceptance: float | None = None
 
     def __post_init__(self) -> None:
         if self.x.ndim != 2 or self.x.shape[0] == 0:
@@ -67,44 +83,147 @@ class Particles:
         return cls(target.sample(n, Stream(seed, key)), seed)
 
 
-def simulate(start: Particles, sampler: Sampler, target: Target, checkpoints: list[int]) -> list[Particles]:
-    """The particles at each checkpoint (steps after `start`, increasing), block by block.
+def simulate(
+    start: Particles, sampler: Sampler, target: Target, checkpoints: Sequence[int], progress: Progress | None = None, compiled: bool = True
+) -> list[Particles]:
+    """The particles at each checkpoint (steps after `start`, increasing).
+
+    A block of particles goes through all steps up to a checkpoint before the next block: its state never leaves the cache.
+    Blocks are shared out to as many threads as torch is set to use. Where sampler and target both have compiled code, the
+    whole chain runs there; elsewhere `step` is called on (N, d) tensors whose memory runs along the particles. The noise is
+    a function of (seed, sampler, target, particle, step): neither the blocks nor the threads change a number.
 
     A particle that leaves the ball of radius 1e8 or stops being finite is frozen and counted, never averaged away.
+
+    Arguments:
+        progress: told how many particle-steps were done since the last call, from any thread.
+        compiled: off, every step runs through torch: the reference that the compiled chains are tested against.
+
+    Errors: `InvalidInput` where the recorded positions would take more than 80 % of the machine's memory.
     """
     sampler.admit(target)
-    blocks = [_block(start, sampler, target, checkpoints, lo) for lo in range(0, start.n, BLOCK)]
+    ks, x = list(checkpoints), start.x
+    if x.dtype not in (torch.float32, torch.float64):
+        raise InvalidInput(f"particles are float32 or float64, got {x.dtype}")
+    memory.admit(x.element_size() * x.numel() * (len(ks) + 1), f"{start.n} particles in d = {start.dim} at {len(ks)} recorded steps")
+    # compiled code speaks for the class that declares it, not for one that changes its step or its potential
+    own = "fused" in vars(type(sampler)) and "kernel" in vars(type(target))
+    fast = (sampler.fused, target.kernel) if compiled and own and x.device.type == "cpu" else (None, None)
+    chain = _Chain(start, sampler, target, ks, *fast, progress)
+    size = start.n if x.device.type != "cpu" else FUSED_BLOCK if chain.compiled else max(64, BLOCK_NUMBERS // start.dim // 64 * 64)
+    firsts = range(0, start.n, size)
+    threads = min(torch.get_num_threads(), len(firsts)) if x.device.type == "cpu" else 1
+    if threads > 1:
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                ends = list(pool.map(lambda lo: chain.run(lo, min(lo + size, start.n)), firsts))
+        finally:
+            torch.set_num_threads(threads)  # the setting of the workers is also that of threads to come
+    else:
+        ends = [chain.run(lo, min(lo + size, start.n)) for lo in firsts]
     laws = []
-    for i, k in enumerate(checkpoints):
-        gone = sum(block[i][1] for block in blocks)
-        first = [k0 for block in blocks if (k0 := block[i][2]) is not None]
-        x = torch.cat([block[i][0] for block in blocks])
-        laws.append(Particles(x, start.seed, gone / start.n, min(first) if first else start.first_diverged, start.steps + k))
+    for i, k in enumerate(ks):
+        marks = [end[i] for end in ends]
+        first = [m.first for m in marks if m.first is not None]
+        rate = sum(m.accepted for m in marks) / (start.n * k) if k and isinstance(sampler, Metropolis) else None
+        laws.append(Particles(chain.out[i], start.seed, sum(m.gone for m in marks) / start.n, min(first, default=None), start.steps + k, rate))
     return laws
 
 
-def _block(start: Particles, sampler: Sampler, target: Target, checkpoints: list[int], lo: int) -> list[tuple[Batch, int, int | None]]:
-    x = start.x[lo : lo + BLOCK]
-    stream = Stream(start.seed, sampler.id, target.id, lo // BLOCK, dtype=x.dtype, device=str(x.device))
-    state = sampler.init(target, x, stream.at(start.steps))
-    alive = _inside(x)
-    first: int | None = start.first_diverged
-    out: list[tuple[Batch, int, int | None]] = []
-    done = 0
-    for k in checkpoints:
-        for i in range(done, k):
-            # step 0 of the stream belongs to init, so step i of the chain draws from counter i + 1
-            new = sampler.step(target, state, stream.at(start.steps + i + 1))
-            still = alive & _inside(new.x)
-            if bool((alive & ~still).any()) and first is None:
-                first = start.steps + i + 1
-            alive = still
-            keep = alive.unsqueeze(1)
-            state = type(new)(*(torch.where(keep if n.ndim == 2 else alive, n, o) for n, o in zip(new, state, strict=True)))
-        done = k
-        out.append((state.x, int((~alive).sum()), first))
-    return out
+class _Mark(NamedTuple):
+    """What one block has to say at a checkpoint: particles gone, first step at which one was, proposals accepted."""
+
+    gone: int
+    first: int | None
+    accepted: int
+
+
+@dataclass(eq=False)
+class _Chain:
+    """What the blocks of one simulation share; `out` is where they leave their positions."""
+
+    start: Particles
+    sampler: Sampler
+    target: Target
+    checkpoints: list[int]
+    fused: Fused | None
+    kernel: Kernel | None
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        self.out = [torch.empty_like(self.start.x, memory_format=torch.contiguous_format) for _ in self.checkpoints]
+        x = self.start.x
+        self.stream = Stream(self.start.seed, self.sampler.id, self.target.id, dtype=x.dtype, device=str(x.device))
+
+    @property
+    def compiled(self) -> bool:
+        return self.fused is not None and self.kernel is not None
+
+    def run(self, lo: int, hi: int) -> list[_Mark]:
+        """All steps of the particles from `lo` to `hi`."""
+        x = self.start.x[lo:hi]
+        marks = self._compiled(x.clone(), lo, hi) if self.compiled and bool(_inside(x).all()) else []
+        done = self.checkpoints[len(marks) - 1] if marks else 0
+        x = self.out[len(marks) - 1][lo:hi] if marks else x
+        return marks + self._by_steps(x, lo, hi, done, marks)
+
+    def _report(self, particles: int, steps: int) -> None:
+        if self.progress:
+            self.progress(particles * steps)
+
+    def _compiled(self, x: Batch, lo: int, hi: int) -> list[_Mark]:
+        """The checkpoints up to which the block can be run compiled: all, unless a particle goes astray on the way."""
+        assert self.fused is not None and self.kernel is not None
+        marks: list[_Mark] = []
+        x, reach = x.contiguous(), torch.zeros(len(x), dtype=x.dtype)
+        done = accepted = 0
+        for i, k in enumerate(self.checkpoints):
+            step = self.start.steps + done + 1
+            accepted += self.fused.run(self.kernel, x.numpy(), reach.numpy(), self.stream.words, lo, step, k - done)
+            if not bool((reach < RADIUS).all()) or not bool(torch.isfinite(x).all()):
+                return marks
+            self._report(hi - lo, k - done)
+            done = k
+            self.out[i][lo:hi] = x
+            marks.append(_Mark(0, self.start.first_diverged, accepted))
+        return marks
+
+    def _by_steps(self, x: Batch, lo: int, hi: int, done: int, before: list[_Mark]) -> list[_Mark]:
+        """The remaining checkpoints through `Sampler.step`, with every step's divergences seen."""
+        rest = self.checkpoints[len(before) :]
+        if not rest:
+            return []
+        stream, origin = copy.copy(self.stream), self.start.steps
+        stream.first = lo
+        x = x.T.contiguous().T  # along the particles in memory
+        # step 0 of the stream belongs to init, so step i of the chain draws from counter i + 1
+        state = self.sampler.init(self.target, x, stream.at(origin))
+        counts = isinstance(self.sampler, Metropolis)
+        alive, first, accepted = _inside(x), self.start.first_diverged, before[-1].accepted if before else 0
+        marks: list[_Mark] = []
+        lost = not bool(alive.all())
+        for i, k in enumerate(rest, len(before)):
+            for step in range(origin + done + 1, origin + k + 1):
+                new = self.sampler.step(self.target, state, stream.at(step))
+                if counts:
+                    accepted += int((new.x[:, 0] != state.x[:, 0]).sum())
+                inside = _inside(new.x)
+                if lost or not bool(inside.all()):
+                    lost = True
+                    if first is None and bool((alive & ~inside).any()):
+                        first = step
+                    alive = alive & inside
+                    # a frozen particle keeps every field of the state it had
+                    held = zip(new, state, strict=True)
+                    new = type(new)(*(torch.where(alive.reshape(-1, *[1] * (n.ndim - 1)), n, o) for n, o in held))
+                state = new
+            self._report(hi - lo, k - done)
+            done = k
+            self.out[i][lo:hi] = state.x
+            marks.append(_Mark(int((~alive).sum()), first, accepted))
+        return marks
 
 
 def _inside(x: Batch) -> torch.Tensor:
-    return torch.isfinite(x).all(1) & (x.abs().amax(1) < RADIUS)
+    """Rows within the ball; NaN and infinity compare as outside."""
+    return x.abs().amax(1) < RADIUS

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 
-from ..targets.base import Batch, Target, Values
+from ..targets.base import Batch, Values
 from .base import positive
-from .metropolis import Metropolis, log_normal_density
+from .metropolis import Metropolis, Point, log_normal_density
 from .noise import Noise
 
 
@@ -17,7 +17,7 @@ from .noise import Noise
 class Independence(Metropolis):
     """Independence sampler: propose ``y ~ N(centre, scale^2 I)`` whatever x is, accept or reject.
 
-    Cost: 2 potentials per step, no score.
+    Cost: 1 potential per step, no score.
 
     Arguments:
         scale: standard deviation of the proposal, > 0; wider than the target, or the chain sticks in the tails.
@@ -30,7 +30,7 @@ class Independence(Metropolis):
     scale: float
     centre: float = 0.0
 
-    potential_evaluations: ClassVar[float] = 2.0
+    potential_evaluations: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         positive(self.scale, "scale")
@@ -39,8 +39,8 @@ class Independence(Metropolis):
     def noise_scale(self) -> float:
         return self.scale
 
-    def propose(self, target: Target, x: Batch, noise: Noise) -> Batch:
-        return self.centre + self.scale * noise.normal(tuple(x.shape))
+    def draw(self, here: Point, noise: Noise) -> Batch:
+        return self.centre + self.scale * noise.normal(tuple(here.x.shape))
 
-    def log_proposal(self, target: Target, x: Batch, y: Batch) -> Values:
-        return log_normal_density(y, torch.full_like(y, self.centre), self.scale**2)
+    def log_density(self, here: Point, there: Point) -> Values:
+        return log_normal_density(there.x, torch.full_like(there.x, self.centre), self.scale**2)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..targets.base import Batch, Target, Values
+from ..targets.base import Batch, Values
+from . import fused
 from .base import positive
-from .metropolis import Metropolis, log_normal_density
+from .fused import Fused
+from .metropolis import Metropolis, Point, log_normal_density
 from .noise import Noise
 
 
@@ -17,7 +19,7 @@ class MALA(Metropolis):
 
     The proposal is ULA's step, ``q(y | x) = N(y; x + h score(x), 2 h I)``; the target is invariant at every h.
 
-    Cost: 3 scores and 2 potentials per step.
+    Cost: 1 score and 1 potential per step, in one pass.
 
     Arguments:
         step_size: h > 0, in units of time.
@@ -28,8 +30,9 @@ class MALA(Metropolis):
 
     step_size: float
 
-    score_evaluations: ClassVar[float] = 3.0
-    potential_evaluations: ClassVar[float] = 2.0
+    score_evaluations: ClassVar[float] = 1.0
+    potential_evaluations: ClassVar[float] = 1.0
+    uses_score: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(self.step_size, "step_size")
@@ -42,10 +45,12 @@ class MALA(Metropolis):
     def noise_scale(self) -> float:
         return (2.0 * self.step_size) ** 0.5
 
-    def propose(self, target: Target, x: Batch, noise: Noise) -> Batch:
-        h = self.step_size
-        return x + h * target.score(x) + (2.0 * h) ** 0.5 * noise.normal(tuple(x.shape))
+    @property
+    def fused(self) -> Fused:
+        return Fused(fused.mala, (self.step_size, self.noise_scale))
 
-    def log_proposal(self, target: Target, x: Batch, y: Batch) -> Values:
-        h = self.step_size
-        return log_normal_density(y, x + h * target.score(x), 2.0 * h)
+    def draw(self, here: Point, noise: Noise) -> Batch:
+        return here.x + self.step_size * here.score + self.noise_scale * noise.normal(tuple(here.x.shape))
+
+    def log_density(self, here: Point, there: Point) -> Values:
+        return log_normal_density(there.x, here.x + self.step_size * here.score, 2.0 * self.step_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from typing import ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
@@ -11,11 +11,22 @@ import torch
 from ..errors import Unsupported
 from ..targets.base import Batch, Target, Values
 from ..targets.mesh import Mesh
-from .base import Sampler, State, Transfer
+from .base import Sampler, Transfer
 from .noise import Noise
 
 #: A dense kernel of this many nodes takes 160 MB; three are alive while it is assembled.
 MAX_NODES = 4500
+
+
+class Point(NamedTuple):
+    """Positions and what the target says there: computed once, carried until the chain moves on.
+
+    x: shape (N, d). potential: V(x), shape (N,). score: shape (N, d), or (N, 0) where the proposal does not use it.
+    """
+
+    x: Batch
+    potential: Values
+    score: Batch
 
 
 class Metropolis(Sampler):
@@ -24,32 +35,71 @@ class Metropolis(Sampler):
     ``y ~ q(. | x)``; ``x' = y`` with probability ``min(1, pi(y) q(x | y) / (pi(x) q(y | x)))``, else ``x' = x``. The
     kernel keeps the rejection mass on its diagonal, without which pi is not stationary.
 
-    A proposal is one file with two methods: `propose` and `log_proposal`.
+    A proposal is one file with two methods: `draw` and `log_density`. The target is evaluated once per step, at y.
+
+    Class attributes:
+        uses_score: whether the proposal looks at the score; without it no gradient is computed.
 
     References: Hastings, "Monte Carlo sampling methods using Markov chains and their applications" (1970), eq. 6,
         https://doi.org/10.1093/biomet/57.1.97
     """
 
-    @abstractmethod
-    def propose(self, target: Target, x: Batch, noise: Noise) -> Batch:
-        """A proposal for each row of `x`."""
+    uses_score: ClassVar[bool] = False
+
+    # Hooks.
 
     @abstractmethod
+    def draw(self, here: Point, noise: Noise) -> Batch:
+        """A proposal for each row of `here`."""
+
+    @abstractmethod
+    def log_density(self, here: Point, there: Point) -> Values:
+        """log q(there.x | here.x), row by row, normalised in there.x."""
+
+    # The same for every proposal.
+
+    @final
+    def evaluate(self, target: Target, x: Batch) -> Point:
+        """The positions with what `draw` and the acceptance need there."""
+        if self.uses_score:
+            return Point(x, *target.potential_and_score(x))
+        return Point(x, target.potential(x), x[:, :0])
+
+    @final
+    def init(self, target: Target, x: Batch, noise: Noise) -> Point:
+        return self.evaluate(target, x)
+
+    @final
+    def step(self, target: Target, state: Point, noise: Noise) -> Point:
+        there = self.evaluate(target, self.draw(state, noise))
+        # a proposal that is not finite has no density: its ratio is NaN, and NaN compares as a rejection
+        accept = torch.log(noise.uniform((len(state.x),))) < self.ratio(state, there)
+        rows = accept.unsqueeze(1)
+        return Point(
+            torch.where(rows, there.x, state.x),
+            torch.where(accept, there.potential, state.potential),
+            torch.where(rows, there.score, state.score) if self.uses_score else state.score,
+        )
+
+    @final
+    def ratio(self, here: Point, there: Point) -> Values:
+        """log of ``pi(y) q(x | y) / (pi(x) q(y | x))`` from x = here.x to y = there.x, row by row."""
+        return here.potential - there.potential + self.log_density(there, here) - self.log_density(here, there)
+
+    @final
+    def propose(self, target: Target, x: Batch, noise: Noise) -> Batch:
+        """A proposal for each row of `x`."""
+        return self.draw(self.evaluate(target, x), noise)
+
+    @final
     def log_proposal(self, target: Target, x: Batch, y: Batch) -> Values:
-        """log q(y | x), row by row, normalised in y."""
+        """log q(y | x), row by row."""
+        return self.log_density(self.evaluate(target, x), self.evaluate(target, y))
 
     @final
     def log_ratio(self, target: Target, x: Batch, y: Batch) -> Values:
-        """log of ``pi(y) q(x | y) / (pi(x) q(y | x))``, row by row."""
-        back, forth = self.log_proposal(target, y, x), self.log_proposal(target, x, y)
-        return target.potential(x) - target.potential(y) + back - forth
-
-    def step(self, target: Target, state: State, noise: Noise) -> State:
-        x = state.x
-        y = self.propose(target, x, noise)
-        # a proposal that is not finite has no density: its ratio is NaN, and NaN compares as a rejection
-        accept = torch.log(noise.uniform((len(x),))) < self.log_ratio(target, x, y)
-        return State(torch.where(accept.unsqueeze(1), y, x))
+        """`ratio` between positions."""
+        return self.ratio(self.evaluate(target, x), self.evaluate(target, y))
 
     @final
     def transfer(self, target: Target, mesh: Mesh) -> Transfer:
@@ -67,11 +117,12 @@ class Metropolis(Sampler):
         size = mesh.n**mesh.dim
         if size > MAX_NODES:
             raise Unsupported(f"a Metropolis kernel is dense: at most {MAX_NODES} nodes in all, got {size}")
-        x = torch.as_tensor(mesh.nodes)
-        v = target.potential(x).numpy()
+        nodes = self.evaluate(target, torch.as_tensor(mesh.nodes))
+        v = nodes.potential.numpy()
         log_q = np.empty((size, size))
         for i in range(size):
-            log_q[i] = self.log_proposal(target, x[i].expand(size, -1), x).numpy()
+            here = Point(*(field[i].expand(size, *field.shape[1:]) for field in nodes))
+            log_q[i] = self.log_density(here, nodes).numpy()
         proposed = np.exp(log_q).sum(1) * mesh.cell
         matter = v - v.min() < 20.0
         if proposed[matter].max() > 1.001:
@@ -90,5 +141,5 @@ class Metropolis(Sampler):
 
 def log_normal_density(y: Batch, mean: Batch, variance: float) -> Values:
     """log N(y; mean, variance I), row by row."""
-    d = y.shape[1]
-    return -((y - mean) ** 2).sum(1) / (2.0 * variance) - 0.5 * d * float(np.log(2.0 * np.pi * variance))
+    d, away = y.shape[1], y - mean
+    return -(away * away).sum(1) / (2.0 * variance) - 0.5 * d * float(np.log(2.0 * np.pi * variance))

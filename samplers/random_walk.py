@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..targets.base import Batch, Target, Values
+from ..targets.base import Batch, Values
+from . import fused
 from .base import positive
-from .metropolis import Metropolis, log_normal_density
+from .fused import Fused
+from .metropolis import Metropolis, Point, log_normal_density
 from .noise import Noise
 
 
@@ -15,7 +17,7 @@ from .noise import Noise
 class RandomWalk(Metropolis):
     """Random-walk Metropolis: propose ``y = x + sigma xi``, accept or reject. The proposal is symmetric.
 
-    Cost: 2 potentials per step, no score.
+    Cost: 1 potential per step, no score.
 
     Arguments:
         scale: sigma > 0, standard deviation of the proposal along each axis.
@@ -26,7 +28,7 @@ class RandomWalk(Metropolis):
 
     scale: float
 
-    potential_evaluations: ClassVar[float] = 2.0
+    potential_evaluations: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         positive(self.scale, "scale")
@@ -35,8 +37,12 @@ class RandomWalk(Metropolis):
     def noise_scale(self) -> float:
         return self.scale
 
-    def propose(self, target: Target, x: Batch, noise: Noise) -> Batch:
-        return x + self.scale * noise.normal(tuple(x.shape))
+    @property
+    def fused(self) -> Fused:
+        return Fused(fused.random_walk, (self.scale,))
 
-    def log_proposal(self, target: Target, x: Batch, y: Batch) -> Values:
-        return log_normal_density(y, x, self.scale**2)
+    def draw(self, here: Point, noise: Noise) -> Batch:
+        return here.x + self.scale * noise.normal(tuple(here.x.shape))
+
+    def log_density(self, here: Point, there: Point) -> Values:
+        return log_normal_density(there.x, here.x, self.scale**2)

@@ -16,6 +16,7 @@ from ..errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:  # samplers may import targets, never the reverse: only the type is named here
     from ..samplers.noise import Noise
+    from .kernels import Kernel
 
 Batch = torch.Tensor  # (N, d)
 Values = torch.Tensor  # (N,)
@@ -79,6 +80,11 @@ class Target(ABC):
             value = self.potential(y)
             (gradient,) = torch.autograd.grad(value.sum(), y)
         return value.detach(), -gradient
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """V and the score as compiled loops over a block of particles, which `samplers/fused.py` runs; or None."""
+        return None
 
     @property
     def constants(self) -> Mapping[str, Constant]:

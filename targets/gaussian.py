@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
+from . import kernels
 from .base import DEPTH, Batch, Constant, Target, Values, covariance, vector
 
 if TYPE_CHECKING:
     from ..samplers.noise import Noise
+    from .kernels import Kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,10 @@ class Gaussian(Target):
         """The precision's diagonal where it is all there is, else None: products are then O(d)."""
         variances = torch.diagonal(self.cov)
         return 1.0 / variances if bool((self.cov == torch.diag(variances)).all()) else None
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        return kernels.gaussian(self.mean.numpy(), (self.precision if self._inverse_variances is None else self._inverse_variances).numpy())
 
     def potential(self, x: Batch) -> Values:
         return self.potential_and_score(x)[0]

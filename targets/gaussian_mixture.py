@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput, Unsupported
+from . import kernels
 from .base import DEPTH, Batch, Constant, Target, Values, covariance
 from .functional import holley_stroock
 from .spectrum import spectral_gap
 
 if TYPE_CHECKING:
     from ..samplers.noise import Noise
+    from .kernels import Kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class GaussianMixture(Target):
     weights on the means can have, at most diameter^2/4 in every direction. In d = 1 the Poincare constant is the
     spectral gap, and a symmetric two-mode mixture has a Holley-Stroock lower bound for its log-Sobolev constant.
 
-    Cost: K products with a d x d matrix per row.
+    Cost: K products with a d x d matrix per row (with a vector where all S_k are diagonal), one exponential per component.
 
     Arguments:
         weights: K positive numbers; normalised to sum 1.
@@ -93,13 +95,32 @@ class GaussianMixture(Target):
         pull = torch.einsum("nki,kij->nkj", away, self._precisions.to(x))
         return self._log_weights.to(x) - 0.5 * (away * pull).sum(2), pull
 
+    @cached_property
+    def kernel(self) -> Kernel:
+        diagonal = torch.diagonal(self.covs, dim1=1, dim2=2)
+        if not bool((self.covs == torch.diag_embed(diagonal)).all()):
+            # L^-1 is a factor of the precision: (L L^T)^-1 = L^-T L^-1
+            factors = torch.linalg.solve_triangular(self._factors, torch.eye(self.dim, dtype=torch.float64), upper=False)
+            kind, precisions = 2, factors
+        elif bool((diagonal == diagonal[:, :1]).all()):
+            kind, precisions = 0, 1.0 / diagonal[:, 0]
+        else:
+            kind, precisions = 1, 1.0 / diagonal
+        return kernels.mixture(self._log_weights.numpy(), self.means.numpy(), kind, precisions.numpy())
+
     def potential(self, x: Batch) -> Values:
-        return -torch.logsumexp(self._components(x)[0], dim=1)
+        fast = kernels.evaluate(self.kernel, x, kernels.POTENTIAL)
+        return fast[0] if fast else self.reference(x)[0]
 
     def score(self, x: Batch) -> Batch:
-        return self.potential_and_score(x)[1]
+        fast = kernels.evaluate(self.kernel, x, kernels.SCORE)
+        return fast[1] if fast else self.reference(x)[1]
 
     def potential_and_score(self, x: Batch) -> tuple[Values, Batch]:
+        return kernels.evaluate(self.kernel, x, kernels.BOTH) or self.reference(x)
+
+    def reference(self, x: Batch) -> tuple[Values, Batch]:
+        """(V, score) as torch expressions: on every device, differentiable, and what the kernel is tested against."""
         logs, pull = self._components(x)
         top = logs.amax(1, keepdim=True)
         # exp on arguments that underflow is ten times slower on a CPU, and exp(-80) is nothing beside 1

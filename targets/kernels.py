@@ -1,0 +1,303 @@
+"""Potentials and scores as compiled loops over a block of particles, for the targets that most time goes into.
+
+A target declares a `Kernel`: a function of one signature and the numbers it needs. The particle engine hands it to the
+compiled samplers, and `evaluate` runs it on a batch; the target's own torch expression stays what it is tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import int64, types, void
+
+from .compiled import compiled, exp, log
+
+#: What a kernel is asked for.
+POTENTIAL, SCORE, BOTH = 1, 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A compiled potential and score.
+
+    Arguments:
+        build: from a numpy float type to the compiled function (x, parameters, v, s, want): x and s have a row per
+            coordinate and a column per particle; `want` is POTENTIAL, SCORE or BOTH, and what is not wanted is not written.
+        parameters: all it needs, in one vector.
+    """
+
+    build: Callable[[type], Any]
+    parameters: np.ndarray
+
+    def of(self, dtype: type) -> tuple[Any, np.ndarray]:
+        """The function and its parameters in one precision."""
+        return self.build(dtype), self.parameters.astype(dtype)
+
+
+def kernel_type(dtype: type) -> Any:
+    """Signature of a kernel's function."""
+    kind = types.float64 if dtype is np.float64 else types.float32
+    return void(kind[:, ::1], kind[::1], kind[::1], kind[:, ::1], int64)
+
+
+def block(dim: int) -> int:
+    """Particles per block: about 4,096 numbers, so that the arrays of a step lie in the first-level cache."""
+    return min(256, max(32, 4096 // dim // 16 * 16))
+
+
+@cache
+def _sweep(dtype: type) -> Any:
+    """Compiled: a kernel over any number of particles, block by block."""
+    kind = types.float64 if dtype is np.float64 else types.float32
+    signature = void(types.FunctionType(kernel_type(dtype)), types.Array(kind, 2, "A"), kind[::1], kind[::1], kind[:, ::1], int64, int64)
+
+    def sweep(f, x, parameters, v, s, want, size):  # type: ignore[no-untyped-def]
+        n, d = x.shape
+        for lo in range(0, n, size):
+            m = min(size, n - lo)
+            y, score, value = np.empty((d, m), x.dtype), np.empty((d, m), x.dtype), np.empty(m, x.dtype)
+            for j in range(d):
+                for p in range(m):
+                    y[j, p] = x[lo + p, j]
+            f(y, parameters, value, score, want)
+            if want & 1:
+                v[lo : lo + m] = value
+            if want & 2:
+                s[:, lo : lo + m] = score
+
+    return compiled(signature)(sweep)
+
+
+def evaluate(kernel: Kernel, x: torch.Tensor, want: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """(V, score) at each row of `x` by the kernel, or None where it cannot serve: on another device, in another
+    precision, or where torch has to differentiate. What is not wanted is empty."""
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or (x.requires_grad and torch.is_grad_enabled()):
+        return None
+    try:
+        values = x.detach().numpy()
+    except RuntimeError:  # inside a transform of torch.func, whose tensors have no memory to look at
+        return None
+    dtype = np.float64 if x.dtype == torch.float64 else np.float32
+    n, d = x.shape
+    v = torch.empty(n if want & POTENTIAL else 0, dtype=x.dtype)
+    s = torch.empty((d, n if want & SCORE else 0), dtype=x.dtype)
+    f, parameters = kernel.of(dtype)
+    _sweep(dtype)(f, values, parameters, v.numpy(), s.numpy(), want, block(d))
+    return v, s.T
+
+
+# Gaussian: parameters (dense?, mean, precision's diagonal or rows).
+
+
+def gaussian(mean: np.ndarray, precision: np.ndarray) -> Kernel:
+    """N(mean, precision^-1); `precision` is a diagonal (d,) or a matrix (d, d)."""
+    return Kernel(_gaussian, np.concatenate([[float(precision.ndim == 2)], mean, precision.ravel()]))
+
+
+@cache
+def _gaussian(dtype: type) -> Any:
+    def kernel(x, parameters, v, s, want):  # type: ignore[no-untyped-def]
+        d, n = x.shape
+        zero, half = x.dtype.type(0), x.dtype.type(0.5)
+        dense, mean, precision = parameters[0] > half, parameters[1 : 1 + d], parameters[1 + d :]
+        if want & 1:
+            v[:] = zero
+        if not dense:
+            for j in range(d):
+                m, a = mean[j], precision[j]
+                if want & 2:
+                    for p in range(n):
+                        s[j, p] = a * (m - x[j, p])
+                if want & 1:
+                    b = half * a
+                    for p in range(n):
+                        v[p] += b * (m - x[j, p]) * (m - x[j, p])
+        else:
+            away, row = np.empty((d, n), x.dtype), np.empty(n, x.dtype)
+            for j in range(d):
+                for p in range(n):
+                    away[j, p] = mean[j] - x[j, p]
+            for i in range(d):
+                row[:] = zero
+                for j in range(d):
+                    a = precision[i * d + j]
+                    for p in range(n):
+                        row[p] += a * away[j, p]
+                if want & 1:
+                    for p in range(n):
+                        v[p] += half * away[i, p] * row[p]
+                if want & 2:
+                    s[i, :] = row
+
+    return compiled(kernel_type(dtype))(kernel)
+
+
+# Mixture: parameters (K, kind, log weights, means, precisions); kind 0: numbers, 1: diagonals, 2: lower-triangular
+# factors R of the precisions, R^T R, row by row.
+
+
+def mixture(log_weights: np.ndarray, means: np.ndarray, kind: int, precisions: np.ndarray) -> Kernel:
+    """sum_k exp(log_weights[k]) exp(-(x - m_k)^T P_k (x - m_k) / 2), the normalisers in the weights."""
+    return Kernel(_mixture, np.concatenate([[len(log_weights), kind], log_weights, means.ravel(), precisions.ravel()]))
+
+
+@cache
+def _mixture(dtype: type) -> Any:
+    def kernel(x, parameters, v, s, want):  # type: ignore[no-untyped-def]
+        d, n = x.shape
+        zero, half = x.dtype.type(0), x.dtype.type(0.5)
+        count, kind = int(parameters[0]), int(parameters[1])
+        weights = parameters[2 : 2 + count]
+        means = parameters[2 + count : 2 + count + count * d].reshape((count, d))
+        shape = parameters[2 + count + count * d :]
+        share, top, total = np.empty((count, n), x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
+        away, pull = np.empty((d, n), x.dtype), np.empty((d if kind == 2 else 0, n), x.dtype)
+
+        for k in range(count):  # log densities of the components
+            row = share[k]
+            row[:] = zero
+            if kind == 0:
+                for j in range(d):
+                    m = means[k, j]
+                    for p in range(n):
+                        row[p] += (x[j, p] - m) * (x[j, p] - m)
+                a, w = half * shape[k], weights[k]
+                for p in range(n):
+                    row[p] = w - a * row[p]
+            elif kind == 1:
+                for j in range(d):
+                    m, a = means[k, j], half * shape[k * d + j]
+                    for p in range(n):
+                        row[p] -= a * (x[j, p] - m) * (x[j, p] - m)
+                for p in range(n):
+                    row[p] += weights[k]
+            else:
+                for j in range(d):
+                    for p in range(n):
+                        away[j, p] = x[j, p] - means[k, j]
+                for i in range(d):
+                    total[:] = zero
+                    for j in range(i + 1):
+                        a = shape[(k * d + i) * d + j]
+                        for p in range(n):
+                            total[p] += a * away[j, p]
+                    for p in range(n):
+                        row[p] += total[p] * total[p]
+                for p in range(n):
+                    row[p] = weights[k] - half * row[p]
+
+        for p in range(n):
+            top[p] = share[0, p]
+            total[p] = zero
+        for k in range(1, count):
+            for p in range(n):
+                top[p] = max(top[p], share[k, p])
+        for k in range(count):
+            for p in range(n):
+                e = exp(share[k, p] - top[p])
+                share[k, p] = e
+                total[p] += e
+        if want & 1:
+            for p in range(n):
+                v[p] = -(top[p] + log(total[p]))
+        if not want & 2:
+            return
+        for p in range(n):
+            total[p] = x.dtype.type(1) / total[p]
+        s[:, :] = zero
+        for k in range(count):
+            row = share[k]
+            for p in range(n):
+                row[p] *= total[p]
+            if kind == 0:
+                for j in range(d):
+                    m, a = means[k, j], shape[k]
+                    for p in range(n):
+                        s[j, p] += row[p] * (a * (m - x[j, p]))
+            elif kind == 1:
+                for j in range(d):
+                    m, a = means[k, j], shape[k * d + j]
+                    for p in range(n):
+                        s[j, p] += row[p] * (a * (m - x[j, p]))
+            else:
+                for j in range(d):
+                    for p in range(n):
+                        away[j, p] = means[k, j] - x[j, p]
+                for i in range(d):
+                    pull[i, :] = zero
+                    for j in range(i + 1):
+                        a = shape[(k * d + i) * d + j]
+                        for p in range(n):
+                            pull[i, p] += a * away[j, p]
+                for i in range(d):
+                    for j in range(i + 1):
+                        a = shape[(k * d + i) * d + j]
+                        for p in range(n):
+                            s[j, p] += row[p] * (a * pull[i, p])
+
+    return compiled(kernel_type(dtype))(kernel)
+
+
+# Logistic regression: parameters (rows, 1 / prior variance, labels, features row by row).
+
+#: Rows of the design matrix whose predictors are alive at once.
+ROWS = 64
+
+
+def logistic(features: np.ndarray, labels: np.ndarray, prior_variance: float) -> Kernel:
+    """sum_i [log(1 + exp(z_i)) - y_i z_i] + |x|^2 / (2 s^2), z = features x, labels in {0, 1}."""
+    return Kernel(_logistic, np.concatenate([[len(labels), 1.0 / prior_variance], labels, features.ravel()]))
+
+
+@cache
+def _logistic(dtype: type) -> Any:
+    def kernel(x, parameters, v, s, want):  # type: ignore[no-untyped-def]
+        d, n = x.shape
+        zero, half, one = x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(1)
+        rows, prior = int(parameters[0]), parameters[1]
+        labels, features = parameters[2 : 2 + rows], parameters[2 + rows :].reshape((rows, d))
+        part, product = np.empty((d, n), x.dtype), np.empty(n, x.dtype)
+        if want & 2:
+            for j in range(d):
+                for p in range(n):
+                    s[j, p] = -prior * x[j, p]
+        if want & 1:
+            v[:] = zero
+            for j in range(d):
+                for p in range(n):
+                    v[p] += half * prior * x[j, p] * x[j, p]
+        for lo in range(0, rows, ROWS):
+            some = features[lo : min(lo + ROWS, rows)]
+            z = np.dot(some, x)
+            product[:] = one
+            for i in range(z.shape[0]):
+                row, y = z[i], labels[lo + i]
+                if want == 1:
+                    for p in range(n):
+                        v[p] += max(row[p], zero) - y * row[p]
+                        product[p] *= one + exp(-abs(row[p]))
+                elif want == 2:
+                    for p in range(n):
+                        e = exp(-abs(row[p]))
+                        row[p] = y - (one if row[p] >= zero else e) / (one + e)
+                else:
+                    for p in range(n):
+                        e = exp(-abs(row[p]))
+                        v[p] += max(row[p], zero) - y * row[p]
+                        product[p] *= one + e
+                        row[p] = y - (one if row[p] >= zero else e) / (one + e)
+            if want & 1:  # 64 factors of at most 2: one logarithm for all of them
+                for p in range(n):
+                    v[p] += log(product[p])
+            if want & 2:
+                np.dot(some.T, z, part)
+                for j in range(d):
+                    for p in range(n):
+                        s[j, p] += part[j, p]
+
+    return compiled(kernel_type(dtype))(kernel)
