@@ -42,8 +42,8 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
 
 @njit(inline="always", fastmath=FLAGS, error_model="numpy")
 def _turn64(w: Any) -> Any:
-    """(cos, sin) of a uniform angle: 61 bits place it within an eighth of the circle, three choose reflections."""
-    x = float64(_i64(w << _u64(3))) * (math.pi / 4 * 2.0**-63)
+    """(cos, sin) of a uniform angle: 62 bits place it within a quarter of the circle, two choose the quarter."""
+    x = float64(_i64(w << _u64(2))) * (math.pi / 4 * 2.0**-63)
     z = x * x
     p = 1.5918129294486608667e-10
     p = p * z - 2.5051131845003624417e-8
@@ -174,7 +174,7 @@ def fill_type(kind: Any) -> Any:
 @cache
 def normals(dtype: type) -> Any:
     """Compiled: fill `out` (d, n) with standard normals, coordinates 2j and 2j+1 (4j to 4j+3 in single precision) of
-    particle ``first + p`` from the counter (first + p, position + j, step): 53-bit radii and 61-bit angles (31 and 30)."""
+    particle ``first + p`` from the counter (first + p, position + j, step): 53-bit radii and 64-bit angles (31 and 32)."""
     return compiled(fill_type(float64))(_normals64) if dtype is np.float64 else compiled(fill_type(float32))(_normals32)
 
 

@@ -18,8 +18,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-#: NaN and infinity keep their meaning: a proposal that is not finite must compare as a rejection.
-FLAGS = {"contract", "nsz", "arcp", "reassoc"}
+#: NaN and infinity keep their meaning (a proposal that is not finite must compare as a rejection), and sums their order (the
+#: exponential reduces its argument in two steps).
+FLAGS = {"contract", "nsz", "arcp"}
 
 
 def compiled(signature: Any = None, flags: set[str] = FLAGS) -> Callable[[Callable[..., Any]], Any]:

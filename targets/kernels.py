@@ -243,15 +243,15 @@ def _mixture(dtype: type) -> Any:
     return compiled(kernel_type(dtype))(kernel)
 
 
-# Logistic regression: parameters (rows, 1 / prior variance, labels, features row by row).
+# Logistic regression: parameters (rows, 1 / prior variance, signed features row by row).
 
 #: Rows of the design matrix whose predictors are alive at once.
 ROWS = 64
 
 
-def logistic(features: np.ndarray, labels: np.ndarray, prior_variance: float) -> Kernel:
-    """sum_i [log(1 + exp(z_i)) - y_i z_i] + |x|^2 / (2 s^2), z = features x, labels in {0, 1}."""
-    return Kernel(_logistic, np.concatenate([[len(labels), 1.0 / prior_variance], labels, features.ravel()]))
+def logistic(signed: np.ndarray, prior_variance: float) -> Kernel:
+    """sum_i log(1 + exp(-w_i)) + |x|^2 / (2 s^2), w = signed x; a row of `signed` is (2 y_i - 1) times the features."""
+    return Kernel(_logistic, np.concatenate([[len(signed), 1.0 / prior_variance], signed.ravel()]))
 
 
 @cache
@@ -260,7 +260,7 @@ def _logistic(dtype: type) -> Any:
         d, n = x.shape
         zero, half, one = x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(1)
         rows, prior = int(parameters[0]), parameters[1]
-        labels, features = parameters[2 : 2 + rows], parameters[2 + rows :].reshape((rows, d))
+        signed = parameters[2:].reshape((rows, d))
         part, product = np.empty((d, n), x.dtype), np.empty(n, x.dtype)
         if want & 2:
             for j in range(d):
@@ -272,30 +272,30 @@ def _logistic(dtype: type) -> Any:
                 for p in range(n):
                     v[p] += half * prior * x[j, p] * x[j, p]
         for lo in range(0, rows, ROWS):
-            some = features[lo : min(lo + ROWS, rows)]
-            z = np.dot(some, x)
+            some = signed[lo : min(lo + ROWS, rows)]
+            w = np.dot(some, x)
             product[:] = one
-            for i in range(z.shape[0]):
-                row, y = z[i], labels[lo + i]
+            for i in range(w.shape[0]):
+                row = w[i]
                 if want == 1:
                     for p in range(n):
-                        v[p] += max(row[p], zero) - y * row[p]
+                        v[p] += max(-row[p], zero)
                         product[p] *= one + exp(-abs(row[p]))
                 elif want == 2:
                     for p in range(n):
                         e = exp(-abs(row[p]))
-                        row[p] = y - (one if row[p] >= zero else e) / (one + e)
+                        row[p] = (e if row[p] >= zero else one) / (one + e)
                 else:
                     for p in range(n):
                         e = exp(-abs(row[p]))
-                        v[p] += max(row[p], zero) - y * row[p]
+                        v[p] += max(-row[p], zero)
                         product[p] *= one + e
-                        row[p] = y - (one if row[p] >= zero else e) / (one + e)
+                        row[p] = (e if row[p] >= zero else one) / (one + e)
             if want & 1:  # 64 factors of at most 2: one logarithm for all of them
                 for p in range(n):
                     v[p] += log(product[p])
             if want & 2:
-                np.dot(some.T, z, part)
+                np.dot(some.T, w, part)
                 for j in range(d):
                     for p in range(n):
                         s[j, p] += part[j, p]

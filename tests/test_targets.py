@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from mixrate.errors import InvalidInput
 from mixrate.samplers.noise import Stream
@@ -18,6 +18,7 @@ from mixrate.targets.functional import holley_stroock
 from mixrate.targets.gaussian import Gaussian
 from mixrate.targets.gaussian_mixture import GaussianMixture
 from mixrate.targets.hyperbolic import Hyperbolic, poincare_lower_bound
+from mixrate.targets.logistic_regression import LogisticRegression
 from mixrate.targets.mesh import Mesh
 from mixrate.targets.quartic import Quartic
 from mixrate.targets.skew_logistic import SkewLogistic
@@ -34,8 +35,10 @@ TARGETS: dict[str, Target] = {
     "skew": SkewLogistic(),
     "skew_left": SkewLogistic(a=1.5, s=-3.0),
     "hyperbolic": Hyperbolic(),
+    "posterior": LogisticRegression.generated(4, 60, seed=5, prior_variance=2.0),
 }
 LINE = [name for name, t in TARGETS.items() if t.dim == 1]
+DRAWN = [name for name, t in TARGETS.items() if "sample" in t.capabilities]
 each = pytest.mark.parametrize("name", list(TARGETS))
 each_line = pytest.mark.parametrize("name", LINE)
 
@@ -90,7 +93,7 @@ def test_a_plane_mixture_is_normalised() -> None:
     assert np.abs((centred * density[:, None]).T @ centred * mesh.cell - target.moments[1].numpy()).max() < 1e-11
 
 
-@each
+@pytest.mark.parametrize("name", DRAWN)
 def test_exact_draws_follow_the_density(name: str) -> None:
     """Kolmogorov-Smirnov on two projections' exact ranks: 20,000 draws, false alarm 1e-6 a test."""
     target = TARGETS[name]
@@ -217,6 +220,14 @@ def test_ids_name_the_density_not_the_spelling() -> None:
         (lambda: GaussianMixture([1.0, 1.0], [[0.0], [1.0]], [1.0, 1.0, 1.0]), "covs"),
         (lambda: GaussianMixture.two_modes(-1.0), "separation"),
         (lambda: SkewLogistic(a=-1.0), "a > 0"),
+        (lambda: LogisticRegression([[1.0, 2.0]], [1, 0]), "1 numbers, one per row"),
+        (lambda: LogisticRegression([[1.0], [2.0]], [1, 0.5]), "0 or 1"),
+        (lambda: LogisticRegression([1.0, 2.0], [1, 0]), "finite matrix"),
+        (lambda: LogisticRegression([[float("inf")]], [1]), "finite matrix"),
+        (lambda: LogisticRegression([[1.0], [2.0, 3.0]], [1, 0]), "arrays of numbers"),
+        (lambda: LogisticRegression([[1.0]], [1], prior_variance=0.0), "prior_variance"),
+        (lambda: LogisticRegression.generated(0, 5), "dim >= 1"),
+        (lambda: LogisticRegression.generated(2, 5, prior_variance=-1.0), "prior_variance"),
         (lambda: Mesh((0.0,), (1.0,), 10), "odd"),
         (lambda: Mesh((1.0,), (0.0,), 11), "lo < hi"),
     ],
@@ -232,3 +243,86 @@ def test_the_searched_holley_stroock_bound_meets_the_closed_form_from_below(targ
     closed, found = target.constant("lsi"), holley_stroock(target, 0.0).value
     assert closed is not None
     assert closed * (1 - 1e-3) < found < closed
+
+
+def log_posterior(target: LogisticRegression, x: np.ndarray) -> np.ndarray:
+    """Prior times likelihood, term by term from scipy: how the density is defined, and not how it is coded."""
+    z, y = x @ target.features.numpy().T, target.labels.numpy()
+    likelihood = np.where(y == 1, special.log_expit(z), special.log_expit(-z)).sum(1)
+    return likelihood + stats.norm(0.0, target.prior_variance**0.5).logpdf(x).sum(1)
+
+
+def posteriors() -> dict[str, LogisticRegression]:
+    """The target and the bugs that could be made in it."""
+    right = LogisticRegression.generated(4, 60, seed=5, prior_variance=2.0)
+    return {
+        "right": right,
+        "labels flipped": LogisticRegression(right.features, 1 - right.labels, 2.0),
+        "standard deviation for variance": LogisticRegression(right.features, right.labels, 2.0**0.5),
+        "a row lost": LogisticRegression(right.features[:-1], right.labels[:-1], 2.0),
+    }
+
+
+@pytest.mark.parametrize("bug", list(posteriors()))
+def test_the_logistic_posterior_is_prior_times_likelihood(bug: str) -> None:
+    """Up to a constant, also where the linear predictor reaches 1e4; each planted bug is off by more than 1e-3."""
+    target = TARGETS["posterior"]
+    assert isinstance(target, LogisticRegression)
+    x = Stream("posterior").normal((32, 4))
+    x[-4:] *= 1e4
+    assert float((x @ target.features.T).abs().max()) > 1e4
+    exact = log_posterior(target, x.numpy())
+    coded = -posteriors()[bug].potential(x).numpy()
+    off = np.abs((coded - coded[0]) - (exact - exact[0])) / (1 + np.abs(exact))
+    assert off.max() < 1e-13 if bug == "right" else off.max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_the_logistic_posterior_in_either_layout_and_far_out(dtype: torch.dtype, layout: str) -> None:
+    """Far out the potential is a sum of margins: nothing overflows, and both paths and layouts agree to rounding."""
+    target = TARGETS["posterior"]
+    scale = torch.tensor([1.0, 30.0, 1e3, 1e4], dtype=torch.float64).repeat(8)
+    exact = scale[:, None] * Stream("far").normal((32, 4))
+    x = exact.to(dtype) if layout == "rows" else exact.T.contiguous().to(dtype).T
+    v, s = target.potential_and_score(x)
+    assert torch.isfinite(v).all() and torch.isfinite(s).all()
+    value, score = target.potential_and_score(exact)
+    tolerance = 1e-13 if dtype == torch.float64 else 1e-5
+    assert torch.allclose(v.double(), value, rtol=tolerance) and torch.allclose(target.potential(x).double(), value, rtol=tolerance)
+    reach = score.abs().amax(1, keepdim=True)
+    assert float(((s.double() - score) / reach).abs().max()) < 10 * tolerance
+    assert float(((target.score(x).double() - score) / reach).abs().max()) < 10 * tolerance
+
+
+def test_spectra_of_the_logistic_hessian_lie_between_m_and_M_and_reach_both() -> None:
+    """By differentiating the score: nothing here knows the weights of the closed form."""
+    target = TARGETS["posterior"]
+    m, big = target.constant("m"), target.constant("M")
+    assert m is not None and big is not None and m == 0.5
+
+    def spectrum_at(x: torch.Tensor) -> torch.Tensor:
+        jacobian = torch.autograd.functional.jacobian(lambda y: -target.score(y[None])[0], x)
+        assert torch.allclose(jacobian, jacobian.T, atol=1e-12)
+        return torch.linalg.eigvalsh(jacobian)
+
+    draws = Stream("hessian").normal((64, 4)) * torch.logspace(-2, 2, 64, dtype=torch.float64)[:, None]
+    found = torch.stack([spectrum_at(x) for x in draws])
+    assert float(found.min()) >= m - 1e-12 and float(found.max()) <= big + 1e-12
+    assert abs(float(spectrum_at(torch.zeros(4, dtype=torch.float64))[-1]) - big) < 1e-12 * big
+    assert abs(float(spectrum_at(1e4 * draws[0] / draws[0].norm())[0]) - m) < 1e-12
+    # a halved Gram matrix, or a prior left out, would be seen
+    assert float(found.max()) > 0.5 * (big + m) and float(found.min()) < 2 * m
+    assert target.constant("lsi") == target.constant("poincare") == m
+
+
+def test_generated_posteriors_are_functions_of_their_arguments() -> None:
+    first, again = LogisticRegression.generated(3, 50, seed=1), LogisticRegression.generated(3, 50, seed=1)
+    assert first.id == again.id != LogisticRegression.generated(3, 50, seed=2).id
+    assert first.features.shape == (50, 3) and set(first.labels.tolist()) == {0.0, 1.0}
+    # the labels follow the weights: at the fit, the likelihood beats that of no weights by more than chance would
+    many = LogisticRegression.generated(2, 20_000, seed=3, prior_variance=4.0)
+    x = torch.zeros((1, 2), dtype=torch.float64)
+    for _ in range(50):
+        x = x + many.score(x) / many.constant("M")
+    assert float(many.potential(torch.zeros_like(x)) - many.potential(x)) > 100.0
