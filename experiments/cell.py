@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ from .result import COLUMNS
 from .schema import GridLaw, ParticlesLaw, Point, Start
 
 
-def run_point(point: Point) -> pd.DataFrame:
-    """The rows of one cell. What cannot be computed is a row that says why; nothing is dropped."""
+def run_point(point: Point, ticks: Callable[[int], None] | None = None) -> pd.DataFrame:
+    """The rows of one cell. What cannot be computed is a row that says why; nothing is dropped.
+
+    Arguments:
+        ticks: told of particle-steps as they are done.
+    """
     from ..laws.propagate import propagate
     from ..theory.base import Case
 
@@ -32,7 +37,7 @@ def run_point(point: Point) -> pd.DataFrame:
         rows += _everything(error, metrics, theorems)
     else:
         try:
-            case = Case(target, sampler, point.steps, propagate(start, sampler, target, point.steps))
+            case = Case(target, sampler, point.steps, propagate(start, sampler, target, point.steps, ticks))
         except FAILURES as error:
             still = Case(target, sampler, (0,), [start])
             rows += [_note(error, "metric", -1, "", m.name) for m in metrics]

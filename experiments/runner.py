@@ -22,6 +22,9 @@ from .store import Store, atomically, environment, fingerprint, key_of
 #: Called as (experiment name, cells done, cells in all) whenever a cell is finished.
 Progress = Callable[[str, int, int], None]
 
+#: Called with the particle-steps done since the last call, from any thread.
+Ticks = Callable[[int], None]
+
 #: Bumped whenever the rows of a cell change their meaning.
 FORMAT = 1
 
@@ -31,6 +34,7 @@ def run(
     out: Path,
     progress: Progress | None = None,
     executor: Executor | None = None,
+    ticks: Ticks | None = None,
 ) -> Result:
     """Run an experiment, or the part of it that is not on disk yet.
 
@@ -38,6 +42,7 @@ def run(
         out: folder of all runs; this one goes to ``out / experiment.name``.
         progress: told of every finished cell.
         executor: runs the cells: `pool(jobs)`, a cluster's, or None for this process.
+        ticks: told of particle-steps as they are done; by another process, once its cell is finished.
     """
     store = Store(out / experiment.name)
     points = experiment.points()
@@ -51,7 +56,7 @@ def run(
             cells[point.index] = found.assign(index=point.index)
     if progress:
         progress(experiment.name, len(cells), len(points))
-    for point, table in _compute(missing, executor):
+    for point, table in _compute(missing, executor, ticks):
         store.write(_key(point), table)
         cells[point.index] = table
         if progress:
@@ -95,21 +100,28 @@ def cell_path(experiment: Experiment, point: Point, out: Path) -> Path:
     return out / experiment.name / "cells" / f"{_key(point)}.parquet"
 
 
-def _compute(points: list[Point], executor: Executor | None) -> Iterator[tuple[Point, pd.DataFrame]]:
+def _compute(points: list[Point], executor: Executor | None, ticks: Ticks | None) -> Iterator[tuple[Point, pd.DataFrame]]:
     if executor is None:
         with one_thread():
             for point in points:
-                yield point, run_point(point)
+                yield point, run_point(point, ticks)
         return
     waiting = {executor.submit(run_point, point): point for point in points}
     failure: BaseException | None = None
     for done in as_completed(waiting):
         failed = done.exception()
         if failed is None:
+            if ticks:
+                ticks(particle_steps(waiting[done]))
             yield waiting[done], done.result()
         failure = failure or failed
     if failure is not None:  # after the others are stored
         raise failure
+
+
+def particle_steps(point: Point) -> int:
+    """Particles times steps of a cell; 0 where its law has no particles."""
+    return int(getattr(point.law, "n", 0)) * point.steps[-1]
 
 
 @contextmanager

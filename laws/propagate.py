@@ -13,22 +13,26 @@ from ..errors import Diverged, InvalidInput, Unsupported
 from ..samplers.base import Sampler
 from ..targets.base import Target
 from ..targets.mesh import Mesh
+from .coupling import Coupled, simulate_pairs
 from .grid import DENSE_NODES, Grid, additive_step, advance, grid_step, resolved
 from .normal import AffineMap, Normal, affine_map
-from .particles import Particles, simulate
+from .particles import Particles, Progress, simulate
 
-Law = Normal | Grid | Particles
-Kind = Literal["auto", "normal", "grid", "particles"]
+Law = Normal | Grid | Particles | Coupled
+Kind = Literal["auto", "normal", "grid", "particles", "coupled"]
 
 #: Covariances beyond this are a divergence, not a number.
 HUGE = 1e100
 
 
-def propagate(start: Law, sampler: Sampler, target: Target, checkpoints: Sequence[int]) -> list[Law]:
+def propagate(start: Law, sampler: Sampler, target: Target, checkpoints: Sequence[int], progress: Progress | None = None) -> list[Law]:
     """The law after each number of steps in `checkpoints` (non-negative, increasing), by the route of `start`'s kind.
 
+    Arguments:
+        progress: told of particle-steps as they are done, where the law is a sample.
+
     Errors: `Unsupported` where there is no such route, with the reason; `Diverged` where the law leaves every bounded
-    set (particles carry their divergence in the law instead).
+    set (particles and pairs carry their divergence in the law instead).
     """
     ks = [int(k) for k in checkpoints]
     if not ks or ks[0] < 0 or any(b <= a for a, b in pairwise(ks)):
@@ -37,7 +41,9 @@ def propagate(start: Law, sampler: Sampler, target: Target, checkpoints: Sequenc
         raise InvalidInput(f"the start has dimension {start.dim} and the target {target.dim}")
     sampler.admit(target)
     if isinstance(start, Particles):
-        return list(simulate(start, sampler, target, ks))
+        return list(simulate(start, sampler, target, ks, progress))
+    if isinstance(start, Coupled):
+        return list(simulate_pairs(start, sampler, target, ks))
     if isinstance(start, Grid):
         return _grid(start, sampler, target, ks)
     return _normal(start, sampler, target, ks)
@@ -80,7 +86,7 @@ def _grid(start: Grid, sampler: Sampler, target: Target, ks: list[int]) -> list[
 def stationary(like: Law, sampler: Sampler, target: Target) -> Law:
     """The sampler's own stationary law, as a law of the kind of `like`: a Lyapunov equation or a fixed density.
 
-    Errors: `Unsupported` for particles; `Diverged` where there is none.
+    Errors: `Unsupported` for particles and pairs; `Diverged` where there is none.
     """
     sampler.admit(target)
     if isinstance(like, Normal):

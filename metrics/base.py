@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 
 from ..errors import Diverged, InvalidInput, Unsupported
+from ..laws.coupling import Coupled
 from ..laws.grid import Grid
 from ..laws.normal import Normal
 from ..laws.particles import Particles
@@ -75,6 +76,10 @@ class Metric(ABC):
         reference, floor = (Particles.of_target(target, p.n, p.seed, key) for key in ("reference", "floor"))
         return self.particles(p, reference, floor)
 
+    def coupled(self, p: Coupled, target: Target) -> Estimate:
+        """From pairs of chains, an upper bound. Default: between the chain under study, as a sample, and the density."""
+        return self.sampled(p.sample, target)
+
     def at(self, laws: Sequence[Law], i: int, target: Target) -> Estimate:
         """At `laws[i]`, the trajectory before it at hand. Default: of that law alone."""
         return self(laws[i], target)
@@ -108,6 +113,9 @@ class Metric(ABC):
         """
         if isinstance(law, Particles):
             return self.sampled(_whole(law), target)
+        if isinstance(law, Coupled):
+            _whole(law.sample)
+            return self.coupled(law, target)
         return self.between(law, reference_law(law, target))
 
 

@@ -67,6 +67,7 @@ def run(files: Files, set_: Set = [], out: Out = RUNS, jobs: Jobs = 1, plugin: P
     display.verdicts(results)
     for result in results:
         path = write([result], result.folder / "report.html", result.title)
+        typer.echo(f"table: {result.folder / 'table.parquet'}, hash {result.digest}")
         typer.echo(f"report: {path}")
     raise typer.Exit(_code(results, strict))
 
@@ -231,22 +232,24 @@ def _run(experiments: list[Experiment], out: Path, jobs: int, plugins: list[Path
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from .display import Speed
     from .experiments.plots import save
     from .experiments.runner import pool
     from .experiments.runner import run as run_one
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[speed]}"))
     total = sum(len(e.points()) for e in experiments) + len(experiments)  # cells, and the figures of each experiment
     results: list[Result] = []
     drawn: list[Future[object]] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar, pool(jobs, plugins) as executor:
-        task, before = bar.add_task("", total=total), 0
+        task, before = bar.add_task("", total=total, speed=""), 0
+        speed = Speed(lambda text: bar.update(task, speed=text))
         for experiment in experiments:
 
             def advance(name: str, done: int, _: int, before: int = before) -> None:
                 bar.update(task, completed=before + done, description=name)
 
-            results.append(run_one(experiment, out, advance, executor))
+            results.append(run_one(experiment, out, advance, executor, speed))
             if executor is None:
                 save(results[-1], png)
             else:

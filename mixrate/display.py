@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,36 @@ MOST_ROWS = 40
 #: Order of the ledger, by the first word of an id; others follow.
 PARTS = ("ld", "ineq", "ula", "rate", "mh", "mala", "prox", "gap")
 ORDER = ("violated", "inconclusive", "holds", "not applicable")
+
+
+class Speed:
+    """Particle-steps per second since it was made, told to a progress bar; called from any thread.
+
+    Arguments:
+        show: gets the text.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self.show, self.done, self.began = show, 0, time.perf_counter()
+        self._lock = threading.Lock()
+
+    def __call__(self, steps: int) -> None:
+        with self._lock:
+            self.done += steps
+            if self.done:
+                self.show(f"{self.done / (time.perf_counter() - self.began):.2g} particle-steps/s")
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over `total` particle-steps, on stderr; yields what is told of those done."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, speed="")
+        speed = Speed(lambda text: progress.update(task, completed=speed.done, speed=text))
+        yield speed
 
 
 def _console() -> Console:

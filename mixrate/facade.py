@@ -96,6 +96,7 @@ def propagate(
     seed: int = 0,
     nodes: int | None = None,
     box: tuple[Sequence[float], Sequence[float]] | None = None,
+    progress: bool = False,
 ) -> Any:
     """The law after `steps` steps, or the laws at the `checkpoints`.
 
@@ -105,6 +106,7 @@ def propagate(
             dimensions, particles elsewhere. A start that is already a grid or a sample keeps its kind.
         n, seed: size and key of the sample, for particles.
         nodes, box: mesh of the grid; chosen from the target, the start and the step by default.
+        progress: show a bar with particle-steps per second, where the law is a sample.
 
     Errors: `Unsupported` where the chosen law has no route, with the reason.
     """
@@ -113,7 +115,8 @@ def propagate(
     if not ks or not all(isinstance(k, (int, np.integer)) and 0 <= k <= steps for k in [steps, *ks]):
         raise InvalidInput(f"steps and checkpoints must be whole numbers from 0 to steps, got steps = {steps}, checkpoints = {checkpoints}")
     if law != "auto" or isinstance(start, (Grid, Particles)):
-        laws = propagate_law(_as(start, law, sampler, target, n, seed, nodes, box), sampler, target, ks)
+        first = _as(start, law, sampler, target, n, seed, nodes, box)
+        laws = _with_bar(first, sampler, target, ks) if progress and isinstance(first, Particles) else propagate_law(first, sampler, target, ks)
     else:
         laws = _first_route(start, sampler, target, ks, n, seed, nodes, box)
     return laws if checkpoints is not None else laws[0]
@@ -150,6 +153,13 @@ def _first_route(start: Start, sampler: Sampler, target: Target, ks: list[int], 
         except Unsupported as error:
             reasons.append(f"{kind}: {error}")
     raise Unsupported("; ".join(reasons))
+
+
+def _with_bar(start: Particles, sampler: Sampler, target: Target, ks: list[int]) -> list[Law]:
+    from .display import bar
+
+    with bar(start.n * ks[-1]) as told:
+        return propagate_law(start, sampler, target, ks, told)
 
 
 def _as(start: Start, kind: str, sampler: Sampler, target: Target, n: int, seed: int, nodes: Any, box: Any) -> Law:

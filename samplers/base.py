@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ..errors import InvalidInput, Unsupported
 from ..targets.base import Batch, Target, content
 from ..targets.mesh import Mesh
 from .noise import Noise
+
+if TYPE_CHECKING:
+    from .fused import Fused
 
 
 class Transfer(NamedTuple):
@@ -67,6 +70,21 @@ class Sampler(ABC):
     def transfer(self, target: Target, mesh: Mesh) -> Transfer | None:
         """The exact one-step operator on densities, where `step` is not "map, then add a Gaussian". Default: None,
         and the operator is read off `step`."""
+        return None
+
+    def partner(self) -> Sampler:
+        """A sampler that draws the same noise and leaves the target invariant: what this one is coupled with. Default:
+        itself where it is unbiased.
+
+        Errors: `Unsupported` for a biased sampler that names none.
+        """
+        if self.bias_order is not None:
+            raise Unsupported(f"{self.name} is biased and names no unbiased partner, so a coupling with it bounds no distance to the target")
+        return self
+
+    @property
+    def fused(self) -> Fused | None:
+        """The whole chain as a compiled loop over a target's `Kernel`, equal to `step` on the same noise; or None."""
         return None
 
     @property

@@ -7,7 +7,10 @@ from typing import ClassVar
 
 from ..errors import InvalidInput
 from ..targets.base import Target
+from . import fused
 from .base import Sampler, State, positive
+from .fused import Fused
+from .mala import MALA
 from .noise import Noise
 
 
@@ -41,9 +44,17 @@ class ULA(Sampler):
         if big is not None and self.step_size * big >= 2.0:
             raise InvalidInput(f"step_size must be below 2/M = {2 / big:.6g} on {target.name} (beyond it the chain explodes), got {self.step_size}")
 
+    def partner(self) -> MALA:
+        """The same step, accepted or rejected: driven by the same normals it stays close."""
+        return MALA(self.step_size)
+
     @property
     def time_step(self) -> float:
         return self.step_size
+
+    @property
+    def fused(self) -> Fused:
+        return Fused(fused.ula, (self.step_size, (2.0 * self.step_size) ** 0.5))
 
     def step(self, target: Target, state: State, noise: Noise) -> State:
         x, h = state.x, self.step_size

@@ -113,21 +113,13 @@ def test_normals_are_normal_and_uniforms_uniform(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tails_go_as_far_as_the_bits(dtype: torch.dtype) -> None:
-    """Of 2e8 normals in float64 one is expected beyond 5.9; 6e-9 of the mass lies beyond. In 4e6 the largest is compared
-    with the exact law of a maximum, in both precisions."""
-    n = 4_000_000
-    largest = float(Stream("tail", dtype=dtype).normal((n // 4, 4)).abs().max())
-    # P(max <= x) = (1 - 2 sf(x))^n; the two-sided p-value of that uniform
-    level = math.exp(n * math.log1p(-2 * stats.norm.sf(largest)))
-    assert min(level, 1 - level) * 2 > ALARM
+    check_largest(Stream("tail", dtype=dtype).normal((1_000_000, 4)))
 
 
-@pytest.mark.parametrize("bits", range(8))
-def test_each_of_the_low_bits_of_a_uniform_is_fair(bits: int) -> None:
+@pytest.mark.parametrize("bit", range(8))
+def test_each_of_the_low_bits_of_a_uniform_is_fair(bit: int) -> None:
     """The lowest bits of the 53: a binomial test of each, which sees a bit off by 0.25 %."""
-    u = Stream("bits").uniform((N,)).numpy()
-    ones = int(((u * 2.0**53).astype(np.uint64) >> np.uint64(bits) & np.uint64(1)).sum())
-    assert stats.binomtest(ones, N, 0.5).pvalue > ALARM
+    check_low_bit(Stream("bits").uniform((N,)).numpy(), bit)
 
 
 def independent(a: np.ndarray, b: np.ndarray) -> None:
@@ -233,19 +225,29 @@ class Wide(Stream):
         return 1.01 * super().normal(shape)
 
 
-def test_planted_bugs_are_caught() -> None:
+def check_low_bit(u: np.ndarray, bit: int) -> None:
+    ones = int(((u * 2.0**53).astype(np.uint64) >> np.uint64(bit) & np.uint64(1)).sum())
+    assert stats.binomtest(ones, len(u), 0.5).pvalue > ALARM
+
+
+def check_largest(z: torch.Tensor) -> None:
+    """The exact law of a maximum: P(max |z| <= x) = (1 - 2 sf(x))^n, two-sided."""
+    level = math.exp(z.numel() * math.log1p(-2 * stats.norm.sf(float(z.abs().max()))))
+    assert min(level, 1 - level) * 2 > ALARM
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: independent(*(OneKey(k).normal((1000,)).numpy() for k in (0, 1))),
+        lambda: check_low_bit(Coarse("law").uniform((N,)).numpy(), 3),
+        lambda: check_normal(Wide("law").normal((N,)).numpy()),
+        lambda: check_largest(Truncated("tail").normal((4_000_000,))),
+    ],
+)
+def test_planted_bugs_are_caught(check: Callable[[], None]) -> None:
     with pytest.raises(AssertionError):
-        independent(*(OneKey(k).normal((1000,)).numpy() for k in (0, 1)))
-    with pytest.raises(AssertionError):
-        u = Coarse("law").uniform((N,)).numpy()
-        ones = int(((u * 2.0**53).astype(np.uint64) >> np.uint64(3) & np.uint64(1)).sum())
-        assert stats.binomtest(ones, N, 0.5).pvalue > ALARM
-    with pytest.raises(AssertionError):
-        check_normal(Wide("law").normal((N,)).numpy())
-    with pytest.raises(AssertionError):
-        largest = float(Truncated("tail").normal((4_000_000,)).abs().max())
-        level = math.exp(4_000_000 * math.log1p(-2 * stats.norm.sf(largest)))
-        assert min(level, 1 - level) * 2 > ALARM
+        check()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -189,7 +189,7 @@ def test_a_divergence_is_seen_by_the_compiled_chain_as_step_by_step(sampler: Sam
         assert (a.diverged, a.first_diverged) == (b.diverged, b.first_diverged)
         assert bool(torch.isfinite(a.x).all()) and torch.allclose(a.x, b.x, rtol=1e-9, atol=1e-9)
     assert (fast[-1].diverged == 1.0) == (sampler.name == "ula")
-    assert fast[0].first_diverged == (1 if sampler.name == "ula" else None)
+    assert fast[0].first_diverged == (2 if sampler.name == "ula" else None)  # 1e7 times 9, twice
 
 
 def test_particles_outside_from_the_start_are_frozen_and_counted() -> None:
@@ -224,7 +224,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_starts(monkeypatch: 
     ):
         memory.admit(8 * 3000 * 10**9, "1000 particles in d = 3 at 1000000000 recorded steps")
     monkeypatch.setattr(memory, "total", lambda: 1_000_000)
-    with pytest.raises(InvalidInput, match="need 0.00101 GB, and 80% of this machine's memory is 0.0008 GB"):
+    with pytest.raises(InvalidInput, match=r"d = 3 at 41 recorded steps need 0\.00101 GB, and 80% .* is 0\.0008 GB"):
         simulate(origin, ULA(0.1), TARGETS["diagonal"], list(range(41)))
     assert simulate(origin, ULA(0.1), TARGETS["diagonal"], [1])[0].n == 1000
 

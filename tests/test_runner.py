@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     """Killed after the third cell: the three are on disk, and only the other three are computed by the next run."""
     done: list[int] = []
 
-    def dying(point):  # type: ignore[no-untyped-def]
+    def dying(point, ticks=None):  # type: ignore[no-untyped-def]
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(point.index)
@@ -76,7 +78,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     assert [p.index for p in kept] == done == [0, 1, 2]
     later: list[int] = []
 
-    def counting(point):  # type: ignore[no-untyped-def]
+    def counting(point, ticks=None):  # type: ignore[no-untyped-def]
         later.append(point.index)
         return run_point(point)
 
@@ -94,23 +96,68 @@ def test_a_damaged_cell_is_computed_again(tmp_path: Path) -> None:
     assert digest(run(one, tmp_path / "runs").table) == digest(first.table)
 
 
-def test_two_workers_give_the_table_of_one(tmp_path: Path) -> None:
-    text = (
-        YAML.replace("law: normal", "law: {kind: particles, n: 200}").replace("ula-w2-dk, ", "ula-w2-dk, ").replace(", {name: renyi, order: 3}", "")
-    )
-    text = text.replace("{id: ula-w2-dmm, factor: 0.01, expect: violated}", "ula-w2-dmm")
-    one = experiment(tmp_path, text)
+PARTICLES = """
+title: chains, compiled and step by step
+target: double_well
+sampler: {name: ula, step_size: 0.02}
+start: {mean: 0.5, cov: 0.5}
+law: {kind: particles, n: 3000}
+steps: [1, 10]
+metrics: [w2]
+sweep:
+  matrix:
+    target: [double_well, {name: gaussian_mixture.two_modes, separation: 3, dim: 1}]
+    sampler: [{name: ula, step_size: 0.02}, {name: mala, step_size: 0.1}, {name: random_walk, scale: 0.5}]
+seeds: [0, 1]
+"""
+
+
+class Shuffled(Executor):
+    """Runs its cells, once all are there, in an order of its own."""
+
+    def __init__(self, cells: int) -> None:
+        self.cells, self.waiting = cells, []  # type: ignore[var-annotated]
+
+    def submit(self, function, /, *arguments):  # type: ignore[no-untyped-def, override]
+        future: Future[object] = Future()
+        self.waiting.append((future, function, arguments))
+        if len(self.waiting) == self.cells:
+            for i in np.random.default_rng(7).permutation(self.cells):
+                done, call, given = self.waiting[i]
+                done.set_result(call(*given))
+        return future
+
+
+def test_one_table_hash_over_orders_and_resumptions(tmp_path: Path) -> None:
+    one = experiment(tmp_path, PARTICLES)
     alone = run(one, tmp_path / "alone")
-    with pool(2) as executor:
-        together = run(one, tmp_path / "together", executor=executor)
-    assert digest(alone.table) == digest(together.table)
+    assert run(one, tmp_path / "shuffled", executor=Shuffled(12)).digest == alone.digest
+    for point in one.points()[::2]:
+        cell_path(one, point, tmp_path / "alone").unlink()
+    resumed = run(one, tmp_path / "alone", executor=Shuffled(6))
+    assert resumed.digest == alone.digest == load_result(tmp_path / "alone" / "small").digest
+    changed = alone.table.assign(measured=alone.table["measured"] * (1 + 1e-15))
+    assert dataclasses.replace(alone, table=changed).digest != alone.digest
+    assert dataclasses.replace(alone, table=alone.table.assign(seconds=0.0)).digest == alone.digest
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.full), pytest.param(8, marks=pytest.mark.full)])
+def test_one_table_hash_over_numbers_of_workers(workers: int, tmp_path: Path) -> None:
+    one = experiment(tmp_path, PARTICLES)
+    told: list[int] = []
+    alone = run(one, tmp_path / "alone", ticks=told.append)
+    assert sum(told) == 12 * 3000 * 10
+    told.clear()
+    with pool(workers) as executor:
+        together = run(one, tmp_path / "together", executor=executor, ticks=told.append)
+    assert together.digest == alone.digest and sum(told) == 12 * 3000 * 10
 
 
 def test_a_sweep_that_grows_keeps_its_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(experiment(tmp_path), tmp_path / "runs")
     computed: list[float] = []
 
-    def counting(point):  # type: ignore[no-untyped-def]
+    def counting(point, ticks=None):  # type: ignore[no-untyped-def]
         computed.append(point.sweep["sampler.step_size"])
         return run_point(point)
 
