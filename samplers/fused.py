@@ -43,9 +43,9 @@ class Fused:
             first: index of the first particle in the stream.
             step: the stream's index of the first step.
         """
-        dtype = x.dtype.type
+        dtype: type = x.dtype.type
         f, parameters = kernel.of(dtype)
-        constants = np.asarray(self.constants, dtype)
+        constants = np.asarray(self.constants).astype(dtype)
         sources = philox.normals(dtype), philox.uniforms(dtype)
         position = philox.counters(dtype, x.shape[1])
         return int(self.build(dtype)(f, *sources, parameters, x, reach, constants, *key, first, position, step, steps, block(x.shape[1])))

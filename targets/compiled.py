@@ -7,6 +7,9 @@ not. Those here are polynomials, inlined, correct to about one unit in the last 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,6 +25,9 @@ from numba.extending import intrinsic, overload
 #: exponential reduces its argument in two steps).
 FLAGS = {"contract", "nsz", "arcp"}
 
+#: The place of the cache is a setting of all of numba: one thread at a time borrows it.
+_LOCK = threading.Lock()
+
 
 def compiled(signature: Any = None, flags: set[str] = FLAGS) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function for one signature (or for whatever it is called with), without the interpreter's lock.
@@ -31,13 +37,13 @@ def compiled(signature: Any = None, flags: set[str] = FLAGS) -> Callable[[Callab
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(_cache_folder())
-        try:
-            jit = numba.njit(signature, cache=True, nogil=True, error_model="numpy", fastmath=flags)
-            return jit(function)
-        finally:
-            numba.config.CACHE_DIR = before
+        with _LOCK:
+            config: Any = numba.config
+            before, config.CACHE_DIR = config.CACHE_DIR, str(_cache_folder())
+            try:
+                return numba.njit(signature, cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
+            finally:
+                config.CACHE_DIR = before
 
     return decorate
 
@@ -45,8 +51,6 @@ def compiled(signature: Any = None, flags: set[str] = FLAGS) -> Callable[[Callab
 @cache
 def _cache_folder() -> Path:
     """`__pycache__/kernels-HASH` beside this file where that can be written, else in the user's cache."""
-    import os
-
     here = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for folder in (here, here.parent / "samplers", here.parent / "metrics"):
@@ -62,7 +66,11 @@ def _cache_folder() -> Path:
     except OSError:
         writable = False
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixrate"
-    return (beside if writable else home) / name
+    folder = (beside if writable else home) / name
+    if not folder.exists():  # code of other sources can serve nobody here
+        for old in folder.parent.glob("kernels-*"):
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
 
 
 def _cast(source: Any, result: Any) -> Any:
@@ -85,21 +93,21 @@ _INLINE: dict[str, Any] = {"inline": "always", "jit_options": {"fastmath": FLAGS
 _i64, _f32, _i32 = np.int64, np.float32, np.int32
 
 
-def exp(x: float) -> float:
+def exp(x: Any) -> Any:
     """e^x, in compiled code only. Below the smallest normal number: that number (1e-308, 1e-38), never a subnormal.
 
     ``x = n log 2 + r``, ``|r| <= log(2)/2``, ``e^r = 1 + r + r^2 P(r)`` with P of degree 9 (4 in single precision), from
     Chebyshev interpolation.
     """
-    return float(np.exp(x))
+    return np.exp(x)
 
 
-def log(x: float) -> float:
+def log(x: Any) -> Any:
     """log x for positive normal x, in compiled code only.
 
     ``x = 2^n m``, m in [sqrt(1/2), sqrt(2)), ``s = (m - 1)/(m + 1)``, ``log m = 2 s (1 + s^2 P(s^2))``, P of degree 6 (2).
     """
-    return float(np.log(x))
+    return np.log(x)
 
 
 @overload(exp, **_INLINE)
