@@ -45,7 +45,7 @@ class Fused:
         """
         dtype: type = x.dtype.type
         f, parameters = kernel.of(dtype)
-        constants = np.asarray(self.constants).astype(dtype)
+        constants: np.ndarray = np.asarray(self.constants).astype(dtype)
         sources = philox.normals(dtype), philox.uniforms(dtype)
         position = philox.counters(dtype, x.shape[1])
         return int(self.build(dtype)(f, *sources, parameters, x, reach, constants, *key, first, position, step, steps, block(x.shape[1])))
