@@ -85,7 +85,8 @@ def start_law(point: Point, target: Any, sampler: Any) -> Any:
     if isinstance(point.law, ParticlesLaw):
         if tilt:
             raise Unsupported("a tilted start has no exact draws; use law: grid, or normal on a Gaussian target")
-        return Particles.of_target(target, point.law.n, point.seed) if normal is None else Particles.of_normal(normal, point.law.n, point.seed)
+        drawn = Particles.of_target(target, point.law.n, point.seed) if normal is None else Particles.of_normal(normal, point.law.n, point.seed)
+        return drawn.to(point.law.dtype, point.law.device)
     if isinstance(point.law, GridLaw):
         mesh = mesh_for(target, sampler, normal, point.law.nodes, None if point.law.box is None else (point.law.box[0], point.law.box[1]))
         return Grid.of_target(target, mesh, tilt) if normal is None else Grid.of_normal(normal, mesh)

@@ -120,10 +120,12 @@ class GridLaw(Strict):
 
 
 class ParticlesLaw(Strict):
-    """A sample of n particles."""
+    """A sample of n particles, their precision and the device that they are on."""
 
     kind: Literal["particles"] = "particles"
     n: Annotated[int, Field(ge=2, le=10**8)] = 1000
+    dtype: Literal["float64", "float32"] = "float64"
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class Steps(Strict):

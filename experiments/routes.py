@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
-from .fields import NormalLaw, Start
+from .fields import NormalLaw, ParticlesLaw, Start
 
 if TYPE_CHECKING:
     from .schema import Point
 
 
 def check_route(point: Point, target: Any, sampler: Any) -> None:
-    """Raise where the chosen law has no route: a normal law needs an affine step, the others a start with a density."""
+    """Raise where the chosen law has no route: a normal law needs an affine step, the others a start with a density,
+    particles memory and a device."""
     import numpy as np
 
     from ..laws.normal import affine_map
@@ -21,7 +22,13 @@ def check_route(point: Point, target: Any, sampler: Any) -> None:
         affine_map(sampler, target)
         if not isinstance(point.start, Start) and not target.is_gaussian:
             raise InvalidInput(f"start: target on a normal law needs a Gaussian target, got {target.name}")
-    elif isinstance(point.start, Start) and point.start.tilt is None:
+        return
+    if isinstance(point.law, ParticlesLaw):
+        from ..laws.particles import admit_device, admit_memory
+
+        admit_device(point.law.device)
+        admit_memory(point.law.n, target.dim, len(point.steps), 8 if point.law.dtype == "float64" else 4)
+    if isinstance(point.start, Start) and point.start.tilt is None:
         cov = point.start.normal(target.dim).cov
         if float(np.linalg.eigvalsh(cov)[0]) <= 0:
             raise InvalidInput("a start without a density (singular cov) can be carried as a normal law only")

@@ -136,9 +136,9 @@ def validate(experiment: Experiment) -> None:
             box = point.law.box if isinstance(point.law, GridLaw) else None
             if isinstance(point.law, GridLaw) and (dim > 2 or (box and len(box[0]) != dim)):
                 raise document.fail(("law", "box") if box else ("law",), f"a grid has the dimension of the target, which is {dim}, and at most 2")
-        if fresh("route", point.target, point.sampler, point.law, point.start):
+        if fresh("route", point.target, point.sampler, point.law, point.start, point.steps):
             target, sampler = component(document, ("target",), point.target), component(document, ("sampler",), point.sampler)
-            _placed(document, ("law",), (), partial(check_route, point, target, sampler))
+            _placed(document, ("law",), ("device",), partial(check_route, point, target, sampler))
         for section in ("metrics", "theorems"):
             for i, spec in enumerate(getattr(point, section)):
                 if fresh(section, spec):

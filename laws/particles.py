@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -67,6 +67,14 @@ class Particles:
         """Number of particles."""
         return int(self.x.shape[0])
 
+    def to(self, dtype: str, device: str) -> Particles:
+        """The same sample in another precision (``float64`` or ``float32``) and on another device.
+
+        Errors: `InvalidInput` where the device is not there.
+        """
+        admit_device(device)
+        return replace(self, x=self.x.to(device, {"float64": torch.float64, "float32": torch.float32}[dtype]))
+
     @classmethod
     def of_normal(cls, law: Normal, n: int, seed: int = 0) -> Particles:
         """`n` draws of a Gaussian."""
@@ -84,7 +92,13 @@ class Particles:
 
 
 def simulate(
-    start: Particles, sampler: Sampler, target: Target, checkpoints: Sequence[int], progress: Progress | None = None, compiled: bool = True
+    start: Particles,
+    sampler: Sampler,
+    target: Target,
+    checkpoints: Sequence[int],
+    progress: Progress | None = None,
+    key: tuple[object, ...] | None = None,
+    compiled: bool = True,
 ) -> list[Particles]:
     """The particles at each checkpoint (steps after `start`, increasing).
 
@@ -97,6 +111,8 @@ def simulate(
 
     Arguments:
         progress: told how many particle-steps were done since the last call, from any thread.
+        key: what keys the noise beside the seed; by default the sampler and the target. Two samplers that are given one key
+            are driven by the same numbers, particle by particle.
         compiled: off, every step runs through torch: the reference that the compiled chains are tested against.
 
     Errors: `InvalidInput` where the recorded positions would take more than 80 % of the machine's memory.
@@ -105,11 +121,11 @@ def simulate(
     ks, x = list(checkpoints), start.x
     if x.dtype not in (torch.float32, torch.float64):
         raise InvalidInput(f"particles are float32 or float64, got {x.dtype}")
-    memory.admit(x.element_size() * x.numel() * (len(ks) + 1), f"{start.n} particles in d = {start.dim} at {len(ks)} recorded steps")
+    admit_memory(start.n, start.dim, len(ks), x.element_size())
     # compiled code speaks for the class that declares it, not for one that changes its step or its potential
     own = "fused" in vars(type(sampler)) and "kernel" in vars(type(target))
     fast = (sampler.fused, target.kernel) if compiled and own and x.device.type == "cpu" else (None, None)
-    chain = _Chain(start, sampler, target, ks, *fast, progress)
+    chain = _Chain(start, sampler, target, ks, *fast, progress, (sampler.id, target.id) if key is None else key)
     size = start.n if x.device.type != "cpu" else FUSED_BLOCK if chain.compiled else max(64, BLOCK_NUMBERS // start.dim // 64 * 64)
     firsts = range(0, start.n, size)
     threads = min(torch.get_num_threads(), len(firsts)) if x.device.type == "cpu" else 1
@@ -128,6 +144,17 @@ def simulate(
         rate = sum(m.accepted for m in marks) / (start.n * k) if k and isinstance(sampler, Metropolis) else None
         laws.append(Particles(chain.out[i], start.seed, sum(m.gone for m in marks) / start.n, min(first, default=None), start.steps + k, rate))
     return laws
+
+
+def admit_memory(n: int, dim: int, recorded: int, size: int = 8) -> None:
+    """Raise one line where the positions at `recorded` steps, of `size` bytes a number, would take more than 80 % of memory."""
+    memory.admit(size * n * dim * (recorded + 1), f"{n} particles in d = {dim} at {recorded} recorded steps")
+
+
+def admit_device(device: str) -> None:
+    """Raise one line where the device is not there."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InvalidInput(f"device must be one that torch finds on this machine, got {device}: there is no CUDA device")
 
 
 class _Mark(NamedTuple):
@@ -149,11 +176,12 @@ class _Chain:
     fused: Fused | None
     kernel: Kernel | None
     progress: Progress | None
+    key: tuple[object, ...]
 
     def __post_init__(self) -> None:
         self.out = [torch.empty_like(self.start.x, memory_format=torch.contiguous_format) for _ in self.checkpoints]
         x = self.start.x
-        self.stream = Stream(self.start.seed, self.sampler.id, self.target.id, dtype=x.dtype, device=str(x.device))
+        self.stream = Stream(self.start.seed, *self.key, dtype=x.dtype, device=str(x.device))
 
     @property
     def compiled(self) -> bool:

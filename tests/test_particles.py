@@ -210,6 +210,15 @@ def test_a_subclass_with_a_step_of_its_own_is_what_runs() -> None:
     assert torch.equal(law.x, origin.x)
 
 
+def test_two_samplers_of_one_key_are_driven_by_the_same_numbers() -> None:
+    """ULA and MALA at a small step: apart by the few rejections; with keys of their own, by the diffusion."""
+    target = TARGETS["spheres"]
+    origin = start(target, 400)
+    for key, near in ((("common",), True), (None, False)):
+        (a,), (b,) = (simulate(origin, sampler, target, [10], key=key) for sampler in (ULA(1e-4), MALA(1e-4)))
+        assert (float((a.x - b.x).abs().median()) < 1e-9) == near
+
+
 def test_progress_counts_every_particle_step() -> None:
     for compiled in (True, False):
         counts: list[int] = []

@@ -131,6 +131,7 @@ class Shuffled(Executor):
 def test_one_table_hash_over_orders_and_resumptions(tmp_path: Path) -> None:
     one = experiment(tmp_path, PARTICLES)
     alone = run(one, tmp_path / "alone")
+    assert alone.table["measured"].notna().all()
     assert run(one, tmp_path / "shuffled", executor=Shuffled(12)).digest == alone.digest
     for point in one.points()[::2]:
         cell_path(one, point, tmp_path / "alone").unlink()
@@ -151,6 +152,13 @@ def test_one_table_hash_over_numbers_of_workers(workers: int, tmp_path: Path) ->
     with pool(workers) as executor:
         together = run(one, tmp_path / "together", executor=executor, ticks=told.append)
     assert together.digest == alone.digest and sum(told) == 12 * 3000 * 10
+
+
+def test_single_precision_is_a_choice_of_the_run(tmp_path: Path) -> None:
+    text = PARTICLES.replace("n: 3000", "n: 400").split("sweep:")[0] + "sweep: {matrix: {law.dtype: [float64, float32]}}\n"
+    table = run(experiment(tmp_path, text), tmp_path / "runs").table
+    double, single = (table[(table["law.dtype"] == kind) & (table["k"] == 10)]["measured"].iloc[0] for kind in ("float64", "float32"))
+    assert double != single and abs(double / single - 1) < 0.5
 
 
 def test_a_sweep_that_grows_keeps_its_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from mixrate.errors import InvalidInput
 from mixrate.experiments import catalogue, components, document
 from mixrate.experiments.ranges import geometric, linear, whole_steps
 from mixrate.experiments.schema import Experiment, Start, json_schema, load, read, validate
+from mixrate.laws import memory
 
 BASE = """\
 title: ULA contracts to its bias ball
@@ -126,7 +128,7 @@ UNKNOWN_KEYS = [
     ("mean: 3.0", "mena: 3.0", "4:9: start.mena: unknown key, accepted: mean, cov, tilt; did you mean 'mean'?"),
     ("steps: 10", "steps: {last: 3, cuont: 3}", "6:18: steps.cuont: unknown key, accepted: last, first, count, spacing; did you mean 'count'?"),
     ("law: normal", "law: {kind: grid, node: 5}", "5:19: law.node: unknown key, accepted: kind, nodes, box; did you mean 'nodes'?"),
-    ("law: normal", "law: {kind: particles, nodes: 5}", "5:24: law.nodes: unknown key, accepted: kind, n"),
+    ("law: normal", "law: {kind: particles, nodes: 5}", "5:24: law.nodes: unknown key, accepted: kind, n, dtype, device"),
     (
         "steps: 10",
         "steps: 10\nsweep: {matrxi: {}}",
@@ -157,6 +159,7 @@ WRONG_VALUES = [
         "law: {kind: grid, box: [[1], [0]]}",
         "5:24: law.box: must be two corners [[lo, ...], [hi, ...]] with lo < hi, got [[1.0], [0.0]]",
     ),
+    ("law: normal", "law: {kind: particles, dtype: half}", "5:31: law.dtype: must be 'float64' or 'float32', got the text 'half'"),
     ("law: normal", "law: {kind: particles, n: 0}", "5:27: law.n: must be greater than or equal to 2, got 0"),
     ("law: normal\n", "", "1:1: missing key 'law'"),
     ("name: ula", "nam: ula", "3:10: sampler: missing key 'name'"),
@@ -193,6 +196,22 @@ COMPONENTS = [
     ("mean: 3.0", "mean: [1, 2]", "4:15: start.mean: must have the target's dimension 5, got 2 numbers"),
     ("cov: 1.0", "cov: -1", "4:25: start.cov: must be symmetric and positive semidefinite, its smallest eigenvalue is -1"),
     ("cov: 1.0", "cov: [[1, 2], [3]]", "4:25: start.cov: must be a matrix, got rows of unequal lengths"),
+    (
+        "law: normal",
+        "law: {kind: particles, n: 100000000}",
+        "5:6: law: 100000000 particles in d = 5 at 11 recorded steps need 48 GB, and 80% of this machine's memory is 0.8 GB",
+    ),
+    *(
+        [
+            (
+                "law: normal",
+                "law: {kind: particles, device: cuda}",
+                "5:32: law.device: must be one that torch finds on this machine, got cuda: there is no CUDA device",
+            )
+        ]
+        if not torch.cuda.is_available()
+        else []
+    ),
     ("law: normal", "law: grid", "5:6: law: a grid has the dimension of the target, which is 5, and at most 2"),
     ("order: 2", "ordre: 2", "7:29: metrics[1].ordre: unknown parameter 'ordre', renyi accepts order; did you mean 'order'?"),
     ("[ula-w2-dk]", "[ula-w2-dl]", "8:12: theorems[0]: unknown theorem 'ula-w2-dl', known: "),
@@ -258,7 +277,10 @@ def test_a_mistake_is_refused_at_its_place(write: Write, old: str, new: str, mes
 
 
 @pytest.mark.parametrize("old, new, message", COMPONENTS)
-def test_a_component_that_cannot_be_built_is_refused_at_its_place(write: Write, old: str, new: str, message: str) -> None:
+def test_what_cannot_be_built_or_run_here_is_refused_at_its_place(
+    write: Write, old: str, new: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "total", lambda: 10**9)
     assert old in BASE
     path = write(BASE.replace(old, new, 1))
     read(path)  # the keys are right: only building finds it
@@ -503,7 +525,7 @@ def test_overrides_replace_values(write: Write) -> None:
     (point,) = read(write(BASE), given_overrides).points()
     assert point.sampler.params == {"step_size": 1e-3}
     assert point.steps == (0, 4)
-    assert point.law.model_dump() == {"kind": "particles", "n": 7}
+    assert point.law.model_dump() == {"kind": "particles", "n": 7, "dtype": "float64", "device": "cpu"}
     assert point.theorems[0].factor == 0.5
     assert len(point.metrics) == 1
 
