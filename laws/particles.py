@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from ..errors import InvalidInput
 from ..samplers.base import Sampler
@@ -131,7 +132,8 @@ def simulate(
     threads = min(torch.get_num_threads(), len(firsts)) if x.device.type == "cpu" else 1
     if threads > 1:
         try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            # one thread per block: those of the linear algebra library beside them would only wait for each other
+            with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 ends = list(pool.map(lambda lo: chain.run(lo, min(lo + size, start.n)), firsts))
         finally:
             torch.set_num_threads(threads)  # the setting of the workers is also that of threads to come
