@@ -27,6 +27,7 @@ _M0, _M1, _W0, _W1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57), np.uint64(0x9
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _u64, _i64, _f32, _i32 = np.uint64, np.int64, np.float32, np.int32
 _TOP, _TOP32 = np.int64(-(2**63)), np.int32(-(2**31))
+_1, _2, _ZERO = np.uint32(1), np.uint32(2), np.int32(0)
 
 
 @njit(inline="always")
@@ -65,7 +66,7 @@ def _turn64(w: Any) -> Any:
 @njit(inline="always", fastmath=FLAGS, error_model="numpy")
 def _turn32(w: Any) -> Any:
     """The same from 32 bits."""
-    x = _f32(_i32(w << _u64(2))) * _f32(math.pi / 4 * 2.0**-31)
+    x = _f32(_i32(w << _2)) * _f32(math.pi / 4 * 2.0**-31)
     z = x * x
     p = _f32(-1.9587890880412385766e-4)
     p = p * z + _f32(8.3327482706297494849e-3)
@@ -74,8 +75,8 @@ def _turn32(w: Any) -> Any:
     p = _f32(2.4547942085071572513e-5)
     p = p * z - _f32(1.3888303035894866037e-3)
     p = p * z + _f32(4.1666664659502206772e-2)
-    c = float32_of(bits32(_f32(1.0) - z * (_f32(0.5) - z * p)) ^ (_i32(w << _u64(1)) & _TOP32))
-    swap = _i32(w) < 0
+    c = float32_of(bits32(_f32(1.0) - z * (_f32(0.5) - z * p)) ^ (_i32(w << _1) & _TOP32))
+    swap = _i32(w) < _ZERO
     return (s, c) if swap else (c, s)
 
 
@@ -112,8 +113,8 @@ def _normals64(out, key0, key1, first, position, step):  # type: ignore[no-untyp
 def _normals32(out, key0, key1, first, position, step):  # type: ignore[no-untyped-def]
     d, n = out.shape
     size = min(n, TILE)
-    words = np.empty((4, size), np.uint64)
-    z = np.empty((4, size), np.float32)
+    words = np.empty((4, size), np.uint32)
+    unused = np.empty(size, np.float32)
     low, high = step & _LOW, step >> _32
     for lo in range(0, n, TILE):
         m = min(n - lo, TILE)
@@ -121,19 +122,23 @@ def _normals32(out, key0, key1, first, position, step):  # type: ignore[no-untyp
             c0, c1 = first + uint64(lo), position + uint64(j)
             for p in range(m):
                 w0, w1, w2, w3 = philox(c0 + uint64(p), c1, low, high, key0, key1)
-                words[0, p] = w0
-                words[1, p] = w1
-                words[2, p] = w2
-                words[3, p] = w3
+                words[0, p] = np.uint32(w0)
+                words[1, p] = np.uint32(w1)
+                words[2, p] = np.uint32(w2)
+                words[3, p] = np.uint32(w3)
             for h in range(2):
+                row = 4 * j + 2 * h
+                if row >= d:
+                    break
+                a = out[row, lo : lo + m]
+                b = out[row + 1, lo : lo + m] if row + 1 < d else unused[:m]
+                radius, angle = words[2 * h], words[2 * h + 1]
                 for p in range(m):
-                    u = _f32(_i32(words[2 * h, p] >> _u64(1))) * _f32(2.0**-31) + _f32(2.0**-32)
+                    u = _f32(_i32(radius[p] >> np.uint32(1))) * _f32(2.0**-31) + _f32(2.0**-32)
                     r = math.sqrt(_f32(-2.0) * log(u))
-                    c, s = _turn32(words[2 * h + 1, p])
-                    z[2 * h, p] = r * c
-                    z[2 * h + 1, p] = r * s
-            for i in range(min(4, d - 4 * j)):
-                out[4 * j + i, lo : lo + m] = z[i, :m]
+                    c, s = _turn32(angle[p])
+                    a[p] = r * c
+                    b[p] = r * s
 
 
 def _uniforms(out, key0, key1, first, position, step):  # type: ignore[no-untyped-def]

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import int64, types, void
+from numba import int64, njit, types, void
 
-from .compiled import compiled, exp, log
+from .compiled import FLAGS, compiled, exp, log
 
 #: What a kernel is asked for.
 POTENTIAL, SCORE, BOTH = 1, 2, 3
@@ -146,6 +146,53 @@ def mixture(log_weights: np.ndarray, means: np.ndarray, kind: int, precisions: n
     return Kernel(_mixture, np.concatenate([[len(log_weights), kind], log_weights, means.ravel(), precisions.ravel()]))
 
 
+#: Numbers in the table of components by particles that `_plane` works on: it stays in the first-level cache.
+TABLE = 2560
+
+
+@njit(inline="always", fastmath=FLAGS, error_model="numpy")
+def _plane(x, weights, means, shape, v, s, want):  # type: ignore[no-untyped-def]
+    """Round components in the plane: each pass over the table does all there is to do, and a few particles at a time."""
+    n, count = x.shape[1], len(weights)
+    zero, half, one = x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(1)
+    size = min(n, max(16, TABLE // count // 16 * 16))
+    table, y, score = np.empty((count, size), x.dtype), np.empty((2, size), x.dtype), np.empty((2, size), x.dtype)
+    top, total = np.empty(size, x.dtype), np.empty(size, x.dtype)
+    for lo in range(0, n, size):
+        m = min(size, n - lo)
+        for p in range(m):
+            y[0, p] = x[0, lo + p]
+            y[1, p] = x[1, lo + p]
+            score[0, p] = zero
+            score[1, p] = zero
+            top[p] = -np.inf
+            total[p] = zero
+        for k in range(count):
+            a, w, m0, m1 = half * shape[k], weights[k], means[k, 0], means[k, 1]
+            for p in range(m):
+                q = w - a * ((y[0, p] - m0) * (y[0, p] - m0) + (y[1, p] - m1) * (y[1, p] - m1))
+                table[k, p] = q
+                top[p] = max(top[p], q)
+        for k in range(count):
+            a, m0, m1 = shape[k], means[k, 0], means[k, 1]
+            if want & 2:
+                for p in range(m):
+                    e = exp(table[k, p] - top[p])
+                    total[p] += e
+                    score[0, p] += a * e * (m0 - y[0, p])
+                    score[1, p] += a * e * (m1 - y[1, p])
+            else:
+                for p in range(m):
+                    total[p] += exp(table[k, p] - top[p])
+        if want & 1:
+            for p in range(m):
+                v[lo + p] = -(top[p] + log(total[p]))
+        if want & 2:
+            for p in range(m):
+                s[0, lo + p] = score[0, p] * (one / total[p])
+                s[1, lo + p] = score[1, p] * (one / total[p])
+
+
 @cache
 def _mixture(dtype: type) -> Any:
     def kernel(x, parameters, v, s, want):  # type: ignore[no-untyped-def]
@@ -155,6 +202,9 @@ def _mixture(dtype: type) -> Any:
         weights = parameters[2 : 2 + count]
         means = parameters[2 + count : 2 + count + count * d].reshape((count, d))
         shape = parameters[2 + count + count * d :]
+        if kind == 0 and d == 2:
+            _plane(x, weights, means, shape, v, s, want)
+            return
         share, top, total = np.empty((count, n), x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
         away, pull = np.empty((d, n), x.dtype), np.empty((d if kind == 2 else 0, n), x.dtype)
 
