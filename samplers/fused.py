@@ -126,10 +126,11 @@ def mala(dtype: type) -> Any:
                     v0[p] = v1[p] if take else v0[p]
                 for j in range(d):
                     for p in range(m):
-                        take = ratio[p] > half
-                        x0[j, p] = x1[j, p] if take else x0[j, p]
-                        s0[j, p] = s1[j, p] if take else s0[j, p]
-                        far[p] = max(far[p], abs(x0[j, p]))
+                        take, old, new, here, there = ratio[p] > half, x0[j, p], x1[j, p], s0[j, p], s1[j, p]
+                        kept = new if take else old  # both are read first: a choice between loads would not vectorise
+                        x0[j, p] = kept
+                        s0[j, p] = there if take else here
+                        far[p] = max(far[p], abs(kept))
             for j in range(d):
                 for p in range(m):
                     x[lo + p, j] = x0[j, p]
@@ -168,8 +169,10 @@ def random_walk(dtype: type) -> Any:
                     v0[p] = v1[p] if take else v0[p]
                 for j in range(d):
                     for p in range(m):
-                        x0[j, p] = x1[j, p] if keep[p] > half else x0[j, p]
-                        far[p] = max(far[p], abs(x0[j, p]))
+                        take, old, new = keep[p] > half, x0[j, p], x1[j, p]
+                        kept = new if take else old  # both are read first: a choice between loads would not vectorise
+                        x0[j, p] = kept
+                        far[p] = max(far[p], abs(kept))
             for j in range(d):
                 for p in range(m):
                     x[lo + p, j] = x0[j, p]
