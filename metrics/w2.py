@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from ..errors import InvalidInput
+from ..laws.coupling import Coupled
 from ..laws.grid import Grid
 from ..laws.normal import Normal
 from ..laws.particles import Particles
+from ..targets.base import Target
 from .base import Estimate, Metric
 from .numerics import EPS, inverse_norm
 from .plane import knothe, polar, pooled_transport
@@ -34,10 +37,17 @@ class W2(Metric):
     the moments say about the inside of the cells; the middle of the interval where that is above it.
     Particles: plug-in optimal transport, biased upwards by about the `floor` (two samples of one law score that much). Interval:
     ``[W2 - floor - 3 s, W2 + 3 s]``, s from the infinitesimal jackknife: the influence of a particle on W2^2 is its
-    Kantorovich potential, so ``s(W2^2)^2 = Var f(X)/n + Var g(Y)/m``.
+    Kantorovich potential, so ``s(W2^2)^2 = Var f(X)/n + Var g(Y)/m``. It holds W2 of the laws with probability 0.997 or more:
+    the bias is at most the floor (computed for maps x -> s x + c, measured on Gaussians). W2 of the samples is sorted (d = 1)
+    or comes with a certificate ``bound <= W2^2 <= value`` (`column_generation`), at rounding by default.
+    Pairs of chains at lag 0: an upper value, ``(mean |X - Y|^2)^1/2``, with the mean plus and minus three standard errors; with
+    a lag, the sample X.
 
-    Cost: O(d^3), 0.5 s at d = 1000; 0.02 s; 0.5 s; O(n^3).
-    Errors: `Unsupported` above 5000 particles in d > 1; `MixrateError` where the transport solver does not converge.
+    Cost: O(d^3), 0.5 s at d = 1000; 0.02 s; 0.5 s; two transport problems: n log n (d = 1), else about n^2 d; O(n d).
+    Arguments:
+        gap: relative gap of the certificate on samples in d > 1, in [0, 1): ``value - bound <= gap value`` of W2^2. Both ends
+            lie in the interval.
+    Errors: `Diverged` for particles that are not finite; `MixrateError` where the transport solver does not converge.
     References: Gelbrich, "On a formula for the L2 Wasserstein metric ..." (1990), https://doi.org/10.1002/mana.19901470121
         Bhatia, Jain, Lim, "On the Bures-Wasserstein distance between positive definite matrices" (2019), Theorem 1,
         https://doi.org/10.1016/j.exmath.2018.01.002
@@ -45,6 +55,13 @@ class W2(Metric):
         del Barrio, Loubes, "Central limit theorems for empirical transportation cost in general dimension" (2019),
         https://doi.org/10.1214/18-AOP1275
     """
+
+    gap: float = 0.0
+    version: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.gap < 1.0:
+            raise InvalidInput(f"gap must be in [0, 1), got {self.gap}")
 
     def normal(self, p: Normal, q: Normal) -> Estimate:
         if p.dim != q.dim:
@@ -60,9 +77,20 @@ class W2(Metric):
         return self._plane(p, q)
 
     def particles(self, p: Particles, q: Particles, floor: Particles) -> Estimate:
-        value, s = plug_in(p, q)
-        least, _ = plug_in(floor, q)
-        return Estimate(value, max(0.0, value - least - 3 * s), value + 3 * s, floor=least)
+        value, bound, s = plug_in(p, q, self.gap)
+        least = plug_in(floor, q, self.gap).value
+        return Estimate(value, max(0.0, bound - least - 3 * s), value + 3 * s, floor=least)
+
+    def coupled(self, p: Coupled, target: Target) -> Estimate:
+        if p.lag:
+            return super().coupled(p, target)
+        distances = p.distances
+        unit = float(distances.max())
+        if unit == 0.0:
+            return Estimate(0.0, 0.0, 0.0, side="upper")
+        squares = (distances / unit) ** 2
+        mean, s = float(squares.mean()), float(squares.std()) / p.n**0.5 if p.n > 1 else np.inf
+        return Estimate(unit * mean**0.5, unit * max(0.0, mean - 3 * s) ** 0.5, unit * (mean + 3 * s) ** 0.5, side="upper")
 
     def _plane(self, p: Grid, q: Grid) -> Estimate:
         first, second = p.mesh.axes
