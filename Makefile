@@ -9,10 +9,10 @@ PARTS  := targets samplers laws metrics theory experiments
 
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo install test bench lint format typecheck clean
+.PHONY: help demo install test bench bench-peers lint format typecheck clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 demo: $(READY) ## install and check a first set of theorems: prints the verdicts and where the report is
 	$(BIN)/mixrate verify --tier smoke
@@ -22,8 +22,18 @@ install: $(READY) ## create .venv with everything mixrate needs (done once; the 
 test: $(READY) ## run the tests (slower ones: .venv/bin/pytest -m full)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-bench: $(READY) ## time the exact laws against each other
+bench: $(READY) ## time our own parts against each other
 	$(BIN)/pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds -p no:xdist
+
+# The peers live in an environment of their own. ARGS is passed on: make bench-peers ARGS='--quick --only gmm2'.
+bench-peers: $(READY) .venv-peers/.installed ## time the samplers against other libraries, side by side (minutes, on a quiet machine)
+	$(BIN)/python benchmarks/peers/table.py $(ARGS)
+
+.venv-peers/.installed: benchmarks/peers/requirements.txt
+	@echo "installing the peers into .venv-peers: a minute"
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip -qq --no-input --disable-pip-version-check install --no-deps -r $< && touch $@ || \
+	  echo "not all peers could be installed: the rows of those that were not will say so" >&2
 
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check .
@@ -40,7 +50,7 @@ typecheck: $(READY) ## check the types
 	MYPYPATH=.mypy $(BIN)/mypy -p mixrate
 
 clean: ## remove what can be made again (.venv, caches); runs of experiments are kept
-	rm -rf .venv .mypy .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks build dist *.egg-info
+	rm -rf .venv .venv-peers .mypy .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Every install is without dependencies: constraints.txt is the whole list, so nothing can bring CUDA along or replace torch.
