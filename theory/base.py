@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 
 from ..errors import Unsupported
+from ..laws.coupling import Coupled
 from ..laws.grid import Grid
 from ..laws.normal import Normal
 from ..laws.propagate import Law, averages, propagate, stationary
@@ -101,6 +102,14 @@ class Case:
             self._measured[key] = [metric.at(self.laws, i, self.target) for i in range(len(self.laws))]
         return self._measured[key]
 
+    def initial(self, metric: Metric) -> float:
+        """The metric of the start, as it enters a bound: by its upper end, which makes the bound larger. Pairs that start at
+        a Gaussian with a Gaussian target take the closed form: their coupling's distance would be compared with itself."""
+        start = self.start
+        if isinstance(start, Coupled) and start.origin is not None and self.target.is_gaussian:
+            return metric(start.origin, self.target).upper
+        return self.measure(metric)[0].upper
+
     @cached_property
     def stationary(self) -> Law:
         """The sampler's own stationary law."""
@@ -117,8 +126,9 @@ class Case:
 
     @property
     def instrument(self) -> str:
-        """A (affine law), G (grid law) or P (particles)."""
-        return "A" if isinstance(self.start, Normal) else "G" if isinstance(self.start, Grid) else "P"
+        """A (affine law), G (grid law), P (particles) or C (pairs of coupled chains)."""
+        kinds = ((Normal, "A"), (Grid, "G"), (Coupled, "C"))
+        return next((letter for kind, letter in kinds if isinstance(self.start, kind)), "P")
 
 
 class Theorem(ABC):
@@ -209,12 +219,18 @@ class Identity(Theorem):
 
 
 class Rate(Theorem):
-    """A stated exponent against a fitted one."""
+    """A stated exponent against a fitted one.
+
+    Class attributes:
+        sense: whether the stated exponent is the exponent or a bound of it.
+        correction: known order of the finite-size term, ``y ~ x^e (1 + b x^-correction)``; None: a power law where it is one.
+    """
 
     kind = "rate"
     stated: ClassVar[float]
     sense: ClassVar[Literal["equal", "at most", "at least"]] = "equal"
     abscissa: ClassVar[str]
+    correction: ClassVar[float | None] = None
 
     @abstractmethod
     def points(self, case: Case) -> list[tuple[float, Estimate]]:
@@ -224,7 +240,7 @@ class Rate(Theorem):
         return [Row.of(e, np.nan, x=x, label=self.quantity) for x, e in self.points(case)]
 
     def judge(self, rows: Sequence[Row]) -> Verdict:
-        return judge_rate(rows, self.stated, self.sense)
+        return judge_rate(rows, self.stated, self.sense, self.correction)
 
 
 def needs(case: Case, **constants: str) -> list[str]:

@@ -19,6 +19,7 @@ class LDW2(Bound):
     statement: ClassVar[str] = "W2(mu_t, pi) <= exp(-m t) W2(mu_0, pi)"
     source: ClassVar = chewi("Theorem 1.4.10")
     samplers: ClassVar[tuple[str, ...]] = ("langevin_diffusion",)
+    instruments: ClassVar[str] = "AGC"
     metric: ClassVar = W2()
 
     def hypotheses(self, case: Case) -> list[str]:
@@ -26,4 +27,4 @@ class LDW2(Bound):
 
     def bound(self, case: Case) -> np.ndarray:
         m, t = case.constant("m"), case.t
-        return np.asarray(np.exp(-m * t) * case.measure(self.metric)[0].upper)
+        return np.asarray(np.exp(-m * t) * case.initial(self.metric))

@@ -32,7 +32,7 @@ class ULAW2(Bound):
     statement: ClassVar[str] = "W2(mu_k) <= exp(-m k h/2) W2(mu_0) + C M sqrt(d h)/m, C universal"
     source: ClassVar = chewi("Theorem 4.1.2")
     samplers: ClassVar[tuple[str, ...]] = ("ula",)
-    instruments: ClassVar[str] = "AGP"
+    instruments: ClassVar[str] = "AGPC"
     metric: ClassVar = W2()
 
     constant: float = DALALYAN_KARAGULYAN
@@ -49,7 +49,7 @@ class ULAW2(Bound):
         return np.asarray(self._transient(case) + self.constant * self._unit(case))
 
     def _transient(self, case: Case) -> np.ndarray:
-        return np.asarray(np.exp(-case.constant("m") * case.t / 2) * case.measure(self.metric)[0].upper)
+        return np.asarray(np.exp(-case.constant("m") * case.t / 2) * case.initial(self.metric))
 
     @staticmethod
     def _unit(case: Case) -> float:
@@ -58,14 +58,17 @@ class ULAW2(Bound):
     def rows(self, case: Case, factor: float = 1.0) -> list[Row]:
         transient, unit = self._transient(case), self._unit(case)
         kappa = case.constant("M") / case.constant("m")
-        smallest = np.array([max(0.0, e.lower - s) / unit for e, s in zip(case.measure(self.metric), transient, strict=True)])
+        # an upper value proves no constant to be needed
+        needed = [0.0 if e.side == "upper" else max(0.0, e.lower - s) / unit for e, s in zip(case.measure(self.metric), transient, strict=True)]
         # x carries the smallest C of the row, floor stays the metric's
         rows = super().rows(case, factor)
-        found = dict(zip(case.steps, smallest, strict=True))
+        found = dict(zip(case.steps, needed, strict=True))
         return [dataclasses.replace(r, x=found[r.k], label=f"w2; kappa={kappa:.6g}") for r in rows]
 
     def judge(self, rows: Sequence[Row]) -> Verdict:
         verdict = judge_bound(rows)
+        if all(r.side == "upper" for r in rows):
+            return verdict
         smallest: dict[float, float] = {}
         for r in rows:
             kappa = float(r.label.rsplit("=", 1)[1])
@@ -87,7 +90,7 @@ class ULAW2DK(Bound):
     statement: ClassVar[str] = "W2(mu_k) <= (1 - m h)^k W2(mu_0) + 1.65 (M/m) sqrt(h d)"
     source: ClassVar = dalalyan_karagulyan("Theorem 1")
     samplers: ClassVar[tuple[str, ...]] = ("ula",)
-    instruments: ClassVar[str] = "AGP"
+    instruments: ClassVar[str] = "AGPC"
     metric: ClassVar = W2()
 
     def hypotheses(self, case: Case) -> list[str]:
@@ -98,7 +101,7 @@ class ULAW2DK(Bound):
 
     def bound(self, case: Case) -> np.ndarray:
         m, big, h, d, k = case.constant("m"), case.constant("M"), case.h, case.dim, case.k
-        start = case.measure(self.metric)[0].upper
+        start = case.initial(self.metric)
         if h <= 2 / (m + big):
             return np.asarray((1 - m * h) ** k * start + DALALYAN_KARAGULYAN * (big / m) * np.sqrt(h * d))
         return np.asarray((big * h - 1) ** k * start + DALALYAN_KARAGULYAN * big * h / (2 - big * h) * np.sqrt(h * d))
@@ -112,7 +115,7 @@ class ULAW2DMM(Bound):
     statement: ClassVar[str] = "W2^2(mu_k) <= (1 - m h)^k W2^2(mu_0) + 2 M h d/m"
     source: ClassVar = durmus_majewski_miasojedow("Corollary 10")
     samplers: ClassVar[tuple[str, ...]] = ("ula",)
-    instruments: ClassVar[str] = "AGP"
+    instruments: ClassVar[str] = "AGPC"
     metric: ClassVar = W2()
 
     def hypotheses(self, case: Case) -> list[str]:
@@ -121,5 +124,5 @@ class ULAW2DMM(Bound):
 
     def bound(self, case: Case) -> np.ndarray:
         m, big, h, d, k = case.constant("m"), case.constant("M"), case.h, case.dim, case.k
-        start = case.measure(self.metric)[0].upper
+        start = case.initial(self.metric)
         return np.asarray(np.sqrt((1 - m * h) ** k * start**2 + 2 * big * h * d / m))
