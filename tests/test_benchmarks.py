@@ -272,6 +272,7 @@ def test_only_a_complete_run_is_kept(capsys, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(table, "transport", lambda setting: iter(()))
     monkeypatch.setattr(table, "startup", lambda setting: iter(()))
     assert table.main(["--repeats", "4"]) == 0
+    assert table.main(["--quick"]) == 0
     assert kept == []
     assert table.main([]) == 0
     [(written, about)] = kept

@@ -179,7 +179,7 @@ def waited(work: str, limit: float, call: Callable[[], float], calls: int) -> Ro
     """A row of seconds, median of `calls` after a first one that fills the caches."""
     goal = f"<= {limit:g}"
     try:
-        seconds = [call() for _ in range(1 + calls)]
+        seconds = [call() for _ in range(1 + calls)][1:]
     except subprocess.CalledProcessError as error:
         return Row(work, "wall time", goal=goal, note=f"exit code {error.returncode}: {last_line(error.stderr)}")
     except (OSError, subprocess.TimeoutExpired, KeyError, ValueError) as error:
