@@ -13,7 +13,7 @@ import pandas as pd
 from ..errors import Diverged, MixrateError, Unsupported
 from .components import build
 from .result import COLUMNS
-from .schema import GridLaw, ParticlesLaw, Point, Start
+from .schema import CoupledLaw, GridLaw, ParticlesLaw, Point, Start
 
 
 def run_point(point: Point, ticks: Callable[[int], None] | None = None) -> pd.DataFrame:
@@ -75,6 +75,7 @@ _EMPTY = {
 
 def start_law(point: Point, target: Any, sampler: Any) -> Any:
     """The start of a point as a law of its kind."""
+    from ..laws.coupling import Coupled
     from ..laws.grid import Grid
     from ..laws.normal import Normal
     from ..laws.particles import Particles
@@ -82,9 +83,12 @@ def start_law(point: Point, target: Any, sampler: Any) -> Any:
 
     tilt = (point.start.tilt or 0.0) if isinstance(point.start, Start) else 0.0
     normal = point.start.normal(target.dim) if isinstance(point.start, Start) and point.start.tilt is None else None
+    if tilt and isinstance(point.law, (ParticlesLaw, CoupledLaw)):
+        raise Unsupported("a tilted start has no exact draws; use law: grid, or normal on a Gaussian target")
+    if isinstance(point.law, CoupledLaw):
+        pairs = point.law
+        return Coupled.starting("target" if normal is None else normal, target, pairs.n, point.seed, pairs.coupling, pairs.lag, pairs.horizon)
     if isinstance(point.law, ParticlesLaw):
-        if tilt:
-            raise Unsupported("a tilted start has no exact draws; use law: grid, or normal on a Gaussian target")
         drawn = Particles.of_target(target, point.law.n, point.seed) if normal is None else Particles.of_normal(normal, point.law.n, point.seed)
         return drawn.to(point.law.dtype, point.law.device)
     if isinstance(point.law, GridLaw):

@@ -128,6 +128,20 @@ class ParticlesLaw(Strict):
     device: Literal["cpu", "cuda"] = "cpu"
 
 
+class CoupledLaw(Strict):
+    """n pairs of chains: a coupling bounds the distance to the target from above.
+
+    At lag 0 the second chain is stationary; with a lag L it is the first, L steps behind, and pairs that have not met after
+    `horizon` steps are given up.
+    """
+
+    kind: Literal["coupled"] = "coupled"
+    n: Annotated[int, Field(ge=2, le=10**8)] = 1000
+    coupling: Literal["synchronous", "reflection"] = "synchronous"
+    lag: Annotated[int, Field(ge=0, le=10**9)] = 0
+    horizon: Annotated[int, Field(ge=1, le=10**9)] = 10_000
+
+
 class Steps(Strict):
     """Checkpoints at equal ratios or distances."""
 
@@ -190,9 +204,9 @@ def _checkpoints(given: int | list[int] | Steps) -> tuple[int, ...]:
     return tuple(range(given + 1)) if isinstance(given, int) else tuple(sorted({0, *given}))
 
 
-LAWS: dict[str, type[Strict]] = {"normal": NormalLaw, "grid": GridLaw, "particles": ParticlesLaw}
+LAWS: dict[str, type[Strict]] = {"normal": NormalLaw, "grid": GridLaw, "particles": ParticlesLaw, "coupled": CoupledLaw}
 Law = Annotated[
-    Literal["normal", "grid", "particles"] | Annotated[NormalLaw | GridLaw | ParticlesLaw, Field(discriminator="kind")],
+    Literal["normal", "grid", "particles", "coupled"] | Annotated[NormalLaw | GridLaw | ParticlesLaw | CoupledLaw, Field(discriminator="kind")],
     AfterValidator(lambda v: LAWS[v]() if isinstance(v, str) else v),
 ]
 Component = Annotated[str | ComponentSpec, AfterValidator(lambda v: ComponentSpec(name=v) if isinstance(v, str) else v)]

@@ -23,7 +23,7 @@ from .typeset import typeset
 
 #: Sign (legible without colour) and class of a verdict.
 WORDS = {"holds": ("✓", "holds"), "violated": ("✗", "violated"), "inconclusive": ("?", "unclear"), "not applicable": ("–", "outside")}
-INSTRUMENTS = {"A": "affine law", "G": "grid law", "P": "particles", "Q": "closed form"}
+INSTRUMENTS = {"A": "affine law", "G": "grid law", "P": "particles", "C": "coupling", "Q": "closed form"}
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

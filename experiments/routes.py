@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
-from .fields import NormalLaw, ParticlesLaw, Start
+from .fields import CoupledLaw, NormalLaw, ParticlesLaw, Start
 
 if TYPE_CHECKING:
     from .schema import Point
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def check_route(point: Point, target: Any, sampler: Any) -> None:
     """Raise where the chosen law has no route: a normal law needs an affine step, the others a start with a density,
-    particles memory and a device."""
+    particles memory and a device, pairs two chains that can be coupled."""
     import numpy as np
 
     from ..laws.normal import affine_map
@@ -28,6 +28,12 @@ def check_route(point: Point, target: Any, sampler: Any) -> None:
 
         admit_device(point.law.device)
         admit_memory(point.law.n, target.dim, len(point.steps), 8 if point.law.dtype == "float64" else 4)
+    if isinstance(point.law, CoupledLaw):
+        from ..laws.coupling import check_coupling
+        from ..laws.particles import admit_memory
+
+        check_coupling(sampler, target, point.law.coupling, point.law.lag)
+        admit_memory(2 * point.law.n, target.dim, len(point.steps))
     if isinstance(point.start, Start) and point.start.tilt is None:
         cov = point.start.normal(target.dim).cov
         if float(np.linalg.eigvalsh(cov)[0]) <= 0:

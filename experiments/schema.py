@@ -19,7 +19,22 @@ from typing import Any, Literal, NamedTuple
 from ..errors import InvalidInput, MixrateError
 from .components import Kind, Where, build, names
 from .document import Document, Loc, dotted
-from .fields import FIELDS, LIMIT, SECTIONS, ComponentSpec, GridLaw, NormalLaw, ParticlesLaw, Range, Schema, Start, Sweep, TheoremSpec, field
+from .fields import (
+    FIELDS,
+    LIMIT,
+    SECTIONS,
+    ComponentSpec,
+    CoupledLaw,
+    GridLaw,
+    NormalLaw,
+    ParticlesLaw,
+    Range,
+    Schema,
+    Start,
+    Sweep,
+    TheoremSpec,
+    field,
+)
 from .ranges import plain
 from .routes import check_route
 from .wording import came, culprit, suggest
@@ -44,7 +59,7 @@ class Point:
     target: ComponentSpec
     sampler: ComponentSpec
     start: Start | Literal["target"]
-    law: NormalLaw | GridLaw | ParticlesLaw
+    law: NormalLaw | GridLaw | ParticlesLaw | CoupledLaw
     steps: tuple[int, ...]
     metrics: tuple[ComponentSpec, ...]
     theorems: tuple[TheoremSpec, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +16,9 @@ from ..samplers.metropolis import Metropolis
 from ..samplers.noise import Noise, Stream
 from ..targets.base import Batch, Target, Values
 from .normal import Normal
-from .particles import RADIUS, Particles
+from .particles import BLOCK_NUMBERS, RADIUS, Particles, admit_memory
 
 Coupling = Literal["synchronous", "reflection"]
-
-#: Pairs advance in blocks of this many, each with its own noise key.
-BLOCK = 4096
 
 #: Steps after which pairs that have not met are given up.
 HORIZON = 10_000
@@ -49,6 +45,7 @@ class Coupled:
         lag: L >= 0.
         horizon: with a lag, steps after which pairs that have not met are given up; their tau is inf.
         meeting: tau, shape (N,), with a lag only.
+        origin: the law of X_0 where it is a Gaussian, or None.
         diverged: fraction of the pairs of which one is not finite or farther than 1e8 from the origin.
         first_diverged: first step at which one was seen, or None.
         steps: steps taken so far.
@@ -68,6 +65,7 @@ class Coupled:
     lag: int = 0
     horizon: int = HORIZON
     meeting: Values | None = field(default=None, repr=False)
+    origin: Normal | None = field(default=None, repr=False)
     diverged: float = 0.0
     first_diverged: int | None = None
     steps: int = 0
@@ -95,18 +93,22 @@ class Coupled:
         """The chain under study, as a sample of its law."""
         return Particles(self.x, self.seed, self.diverged, self.first_diverged, self.steps)
 
-    @cached_property
-    def squared_distances(self) -> Values:
-        """``|X - Y|^2`` of each pair."""
-        return ((self.x - self.y) ** 2).sum(1)
+    @property
+    def distances(self) -> Values:
+        """``|X - Y|`` of each pair."""
+        return torch.linalg.vector_norm(self.x - self.y, dim=1)
 
     @property
     def excess(self) -> Values:
-        """Per pair, the number whose mean bounds TV: ``1 if X != Y``; with a lag, ``max(0, ceil((tau - L - k) / L))``."""
+        """Per pair, the number whose mean bounds TV."""
+        return self.excess_at(self.steps)
+
+    def excess_at(self, k: int) -> Values:
+        """With a lag, ``max(0, ceil((tau - L - k) / L))`` at any step k; else ``1 if X != Y`` now."""
         if self.lag == 0:
             return (self.x != self.y).any(1).to(torch.float64)
         assert self.meeting is not None
-        return torch.ceil((self.meeting - self.lag - self.steps) / self.lag).clamp(min=0.0)
+        return torch.ceil((self.meeting - self.lag - k) / self.lag).clamp(min=0.0)
 
     @classmethod
     def starting(
@@ -128,15 +130,16 @@ class Coupled:
         """
         if n < 1:
             raise InvalidInput(f"n must be at least 1, got {n}")
+        origin = start if isinstance(start, Normal) else None
         if lag > 0:  # independent: chains that start together and stick would seem to have met
             x, y = (_draw(start, target, n, Stream(seed, "pairs", key)) for key in ("first", "second"))
-            return cls(x, y, seed, coupling, lag, horizon, torch.full((n,), torch.inf, dtype=torch.float64))
+            return cls(x, y, seed, coupling, lag, horizon, torch.full((n,), torch.inf, dtype=torch.float64), origin)
         if start == "target":
             x = target.sample(n, Stream(seed, "pairs"))
-            return cls(x, x, seed, coupling)
+            return cls(x, x, seed, coupling, lag, horizon)
         assert isinstance(start, Normal)
         y = target.sample(n, Stream(seed, "pairs"))
-        return cls(_coupled_draws(start, target, y, Stream(seed, "pairs")), y, seed, coupling)
+        return cls(_coupled_draws(start, target, y, Stream(seed, "pairs")), y, seed, coupling, lag, horizon, origin=origin)
 
 
 def _draw(start: Normal | str, target: Target, n: int, noise: Noise) -> Batch:
@@ -171,7 +174,7 @@ def check_coupling(sampler: Sampler, target: Target, coupling: Coupling, lag: in
     """Raise one line where these chains cannot be coupled so, before any is run."""
     partner = sampler.partner()
     if lag > 0 and partner is not sampler:
-        raise Unsupported(f"a lag compares the chain with its own stationary law: it needs an unbiased sampler, and {sampler.name} is biased; use lag 0")
+        raise Unsupported(f"a lag bounds the distance to the chain's own stationary law, and {sampler.name} is biased: use lag 0")
     if lag == 0 and "sample" not in target.capabilities:
         raise Unsupported(f"pairs at lag 0 need exact draws of the target, which {target.name} does not provide; use a lag")
     if coupling == "reflection":
@@ -192,7 +195,9 @@ def simulate_pairs(start: Coupled, sampler: Sampler, target: Target, checkpoints
     sampler.partner().admit(target)
     if start.lag and start.steps:
         raise Unsupported("pairs with a lag are followed from their start only: their meeting times look ahead")
-    blocks = [_Block(start, sampler, target, lo).run(checkpoints) for lo in range(0, start.n, BLOCK)]
+    admit_memory(2 * start.n, start.dim, len(checkpoints), start.x.element_size())
+    size = max(64, BLOCK_NUMBERS // start.dim)
+    blocks = [_Block(start, sampler, target, lo, min(lo + size, start.n)).run(checkpoints) for lo in range(0, start.n, size)]
     laws = []
     for i, k in enumerate(checkpoints):
         x, y = (torch.cat([records[i][j] for records, _ in blocks]) for j in (0, 1))
@@ -219,10 +224,10 @@ Record = tuple[Batch, Batch, torch.Tensor, int | None]
 class _Block:
     """One block of pairs on its way."""
 
-    def __init__(self, start: Coupled, sampler: Sampler, target: Target, lo: int) -> None:
+    def __init__(self, start: Coupled, sampler: Sampler, target: Target, lo: int, hi: int) -> None:
         self.law, self.sampler, self.partner, self.target = start, sampler, sampler.partner(), target
-        x, y = start.x[lo : lo + BLOCK], start.y[lo : lo + BLOCK]
-        self.stream = Stream(start.seed, "pairs", sampler.id, target.id, lo // BLOCK, dtype=x.dtype, device=str(x.device))
+        x, y = start.x[lo:hi], start.y[lo:hi]
+        self.stream = Stream(start.seed, "pairs", sampler.id, target.id, first=lo, dtype=x.dtype, device=str(x.device))
         noise = self.stream.at(start.steps)
         self.x, self.y = sampler.init(target, x, noise), self.partner.init(target, y, noise)
         self.alive, self.first = _inside(x) & _inside(y), start.first_diverged
@@ -230,7 +235,8 @@ class _Block:
         self.faithful = self.partner is sampler
         self.met = (x == y).all(1) if not start.lag else torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.move = _mover(sampler, target), _mover(self.partner, target)
-        self.scale = _scale(self.move[0], x[:4], sampler) if start.coupling == "reflection" else 0.0
+        # of the first rows of all, so that blocks do not change a number
+        self.scale = _scale(self.move[0], start.x[:4], sampler) if start.coupling == "reflection" else 0.0
 
     def run(self, checkpoints: list[int]) -> tuple[list[Record], Values]:
         """What stands at each checkpoint, and the meeting times."""
@@ -256,7 +262,8 @@ class _Block:
             self._step(self.law.steps + k)
 
     def _noise(self, key: str, step: int) -> Stream:
-        return Stream(*self.stream.key, key, step=step, dtype=self.stream.dtype, device=self.stream.device)
+        s = self.stream
+        return Stream(*s.key, key, step=step, first=s.first, dtype=s.dtype, device=s.device)
 
     def _step(self, k: int) -> None:
         """Both chains, one step on."""

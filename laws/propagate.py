@@ -93,7 +93,7 @@ def stationary(like: Law, sampler: Sampler, target: Target) -> Law:
         return affine_map(sampler, target).stationary()
     if isinstance(like, Grid):
         return _stationary_grid(like, sampler, target)
-    raise Unsupported("the stationary law of particles is not known; use a normal or grid law")
+    raise Unsupported("the stationary law of particles and pairs is not known; use a normal or grid law")
 
 
 def _stationary_grid(like: Grid, sampler: Sampler, target: Target) -> Grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ..laws.particles import Particles
 from .base import Estimate, Metric
@@ -70,4 +70,4 @@ def gap(hits: np.ndarray, alarms: np.ndarray) -> Estimate:
 
 def _clopper_pearson(successes: int, n: int, tail: float) -> float:
     """Lower confidence limit of a probability, wrong with probability at most `tail`."""
-    return float(stats.beta.ppf(tail, successes, n - successes + 1)) if successes else 0.0
+    return float(special.betaincinv(successes, n - successes + 1, tail)) if successes else 0.0

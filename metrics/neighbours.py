@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 from scipy.linalg import solve_triangular
-from scipy.spatial import cKDTree
 
 from ..errors import InvalidInput, Unsupported
 from ..laws.particles import Particles
@@ -218,6 +217,8 @@ def nearest(x: np.ndarray, y: np.ndarray, k: int, itself: bool = False) -> tuple
     """
     reach = k + itself
     if x.shape[1] <= TREE:
+        from scipy.spatial import cKDTree
+
         distance, index = cKDTree(y).query(x, list(range(1, reach + 1)))
     else:
         from sklearn.neighbors import NearestNeighbors

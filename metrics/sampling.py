@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import special
 
 from ..errors import Diverged, InvalidInput, Unsupported
 from ..laws.particles import RADIUS, Particles
@@ -16,10 +16,10 @@ from .base import Estimate
 
 #: Intervals of sample estimates are two-sided at this level.
 LEVEL = 0.99
-Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+Z = float(special.ndtri(0.5 + LEVEL / 2))
 
 #: The same quantile, in standard deviations, of the most skewed degenerate U-statistic, ``(chi2_1 - 1)/sqrt(2)``.
-Z_SKEW = float((stats.chi2.ppf(0.5 + LEVEL / 2, 1) - 1) / np.sqrt(2))
+Z_SKEW = float((2 * special.gammaincinv(0.5, 0.5 + LEVEL / 2) - 1) / np.sqrt(2))
 
 #: Kernel metrics visit all pairs of the first so many particles; they are independent, so any part of them is a sample.
 PAIRED = 5000

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .experiments.schema import Experiment
 
 COLOUR = {"holds": "green", "violated": "bold red", "inconclusive": "yellow", "not applicable": "dim"}
-INSTRUMENT = {"A": "affine", "G": "grid", "P": "particles", "Q": "closed form"}
+INSTRUMENT = {"A": "affine", "G": "grid", "P": "particles", "C": "coupling", "Q": "closed form"}
 #: Rows of a table of plain metrics that a terminal is asked to show.
 MOST_ROWS = 40
 

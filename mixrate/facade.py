@@ -16,6 +16,8 @@ from .experiments.runner import load_result, pool
 from .experiments.runner import run as run_experiment
 from .experiments.schema import read, validate
 from .experiments.wording import suggest
+from .laws.coupling import Coupled
+from .laws.coupling import Coupling as CouplingKind
 from .laws.grid import Grid
 from .laws.normal import Normal
 from .laws.particles import Particles
@@ -91,20 +93,23 @@ def propagate(
     target: Target,
     steps: int,
     checkpoints: Sequence[int] | None = None,
-    law: Literal["auto", "normal", "grid", "particles"] = "auto",
+    law: Literal["auto", "normal", "grid", "particles", "coupled"] = "auto",
     n: int = 1000,
     seed: int = 0,
     nodes: int | None = None,
     box: tuple[Sequence[float], Sequence[float]] | None = None,
     progress: bool = False,
+    coupling: CouplingKind = "synchronous",
+    lag: int = 0,
 ) -> Any:
     """The law after `steps` steps, or the laws at the `checkpoints`.
 
     Arguments:
         start: a law, or ``"target"`` for a stationary start.
         law: kind of law to carry; ``auto`` takes a normal law where the step is affine, a grid in one and two
-            dimensions, particles elsewhere. A start that is already a grid or a sample keeps its kind.
-        n, seed: size and key of the sample, for particles.
+            dimensions, particles elsewhere. A start that is already a grid, a sample or a coupling keeps its kind.
+        n, seed: size and key of the sample, for particles and for pairs (``law="coupled"``).
+        coupling, lag: of pairs, ``synchronous`` or ``reflection``; see `Coupled`.
         nodes, box: mesh of the grid; chosen from the target, the start and the step by default.
         progress: show a bar with particle-steps per second, where the law is a sample.
 
@@ -114,7 +119,10 @@ def propagate(
     ks = list(checkpoints) if checkpoints is not None else [steps]
     if not ks or not all(isinstance(k, (int, np.integer)) and 0 <= k <= steps for k in [steps, *ks]):
         raise InvalidInput(f"steps and checkpoints must be whole numbers from 0 to steps, got steps = {steps}, checkpoints = {checkpoints}")
-    if law != "auto" or isinstance(start, (Grid, Particles)):
+    if law == "coupled" and not isinstance(start, (Grid, Particles, Coupled)):
+        pairs = Coupled.starting(start, target, n, seed, coupling, lag)
+        laws = propagate_law(pairs, sampler, target, ks)
+    elif law != "auto" or isinstance(start, (Grid, Particles, Coupled)):
         first = _as(start, law, sampler, target, n, seed, nodes, box)
         laws = _with_bar(first, sampler, target, ks) if progress and isinstance(first, Particles) else propagate_law(first, sampler, target, ks)
     else:
@@ -125,8 +133,8 @@ def propagate(
 def stationary(sampler: Sampler, target: Target, law: Literal["auto", "normal", "grid"] = "auto", nodes: int | None = None) -> Law:
     """The sampler's own stationary law: a Lyapunov equation, or a fixed density on a grid."""
     _check("target", sampler, target, law)
-    if str(law) == "particles":
-        raise InvalidInput("the stationary law of particles is not known; law must be auto, normal or grid")
+    if str(law) in ("particles", "coupled"):
+        raise InvalidInput(f"the stationary law of {law} is not known; law must be auto, normal or grid")
     if law == "normal" or (law == "auto" and target.is_gaussian):
         return stationary_law(_as("target", "normal", sampler, target, 0, 0, None, None), sampler, target)
     return stationary_law(_as("target", "grid", sampler, target, 0, 0, nodes, None), sampler, target)
@@ -137,10 +145,10 @@ def _check(start: Start, sampler: Sampler, target: Target, law: str) -> None:
     for value, kind, name in ((sampler, Sampler, "sampler"), (target, Target, "target")):
         if not isinstance(value, kind):
             raise InvalidInput(f"the {name} must be a {kind.__name__}, got a {type(value).__name__}; the order is start, sampler, target")
-    if not (isinstance(start, (Normal, Grid, Particles)) or start == "target"):
+    if not (isinstance(start, (Normal, Grid, Particles, Coupled)) or start == "target"):
         raise InvalidInput(f"the start must be a law or 'target', got {start!r}")
-    if law not in ("auto", "normal", "grid", "particles"):
-        raise InvalidInput(f"law must be auto, normal, grid or particles, got {law!r}")
+    if law not in ("auto", "normal", "grid", "particles", "coupled"):
+        raise InvalidInput(f"law must be auto, normal, grid, particles or coupled, got {law!r}")
 
 
 def _first_route(start: Start, sampler: Sampler, target: Target, ks: list[int], n: int, seed: int, nodes: Any, box: Any) -> list[Law]:
@@ -164,8 +172,8 @@ def _with_bar(start: Particles, sampler: Sampler, target: Target, ks: list[int])
 
 def _as(start: Start, kind: str, sampler: Sampler, target: Target, n: int, seed: int, nodes: Any, box: Any) -> Law:
     """The start as a law of a kind."""
-    if isinstance(start, (Grid, Particles)):
-        wanted = "grid" if isinstance(start, Grid) else "particles"
+    if isinstance(start, (Grid, Particles, Coupled)):
+        wanted = "grid" if isinstance(start, Grid) else "particles" if isinstance(start, Particles) else "coupled"
         if kind not in ("auto", wanted):
             raise Unsupported(f"a start that is a {wanted} law cannot be carried as {kind}")
         return start

@@ -9,7 +9,8 @@ import torch
 
 from ..errors import InvalidInput
 from ..targets.base import Batch, Target, Values
-from .base import Sampler, State, positive
+from .base import Sampler, positive
+from .metropolis import Point
 from .noise import Noise
 
 
@@ -22,7 +23,7 @@ class HMC(Sampler):
     (after a flip of p) and keeps volume, so that the target is invariant at every eps; the energy error over a fixed time
     eps L is of order eps^2. With L = 1 it is MALA at h = eps^2 / 2.
 
-    Cost: L + 1 scores and 2 potentials per step.
+    Cost: L scores and 1 potential per step; those of the start are carried.
 
     Arguments:
         step_size: eps > 0, time of one leapfrog step; on a Gaussian target below 2/sqrt(M), beyond which energies explode.
@@ -36,7 +37,7 @@ class HMC(Sampler):
     step_size: float
     leapfrog_steps: int = 10
 
-    potential_evaluations: ClassVar[float] = 2.0
+    potential_evaluations: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         positive(self.step_size, "step_size")
@@ -46,7 +47,7 @@ class HMC(Sampler):
     @property
     def score_evaluations(self) -> float:  # type: ignore[override]  # it depends on a hyperparameter
         """Scores per particle and step."""
-        return self.leapfrog_steps + 1.0
+        return float(self.leapfrog_steps)
 
     def check(self, target: Target) -> None:
         big = target.constant("M") if target.is_gaussian else None
@@ -60,24 +61,32 @@ class HMC(Sampler):
         """Time of the Hamiltonian flow that one step covers."""
         return self.step_size * self.leapfrog_steps
 
-    def leapfrog(self, target: Target, x: Batch, p: Batch) -> tuple[Batch, Batch]:
-        """(x', p') after L steps from (x, p)."""
-        eps = self.step_size
-        p = p + 0.5 * eps * target.score(x)
-        for i in range(self.leapfrog_steps):
+    def init(self, target: Target, x: Batch, noise: Noise) -> Point:
+        return Point(x, *target.potential_and_score(x))
+
+    def leapfrog(self, target: Target, here: Point, p: Batch) -> tuple[Point, Batch]:
+        """(there, p') after L steps from (here, p)."""
+        eps, x = self.step_size, here.x
+        p = p + 0.5 * eps * here.score
+        for _ in range(self.leapfrog_steps - 1):
             x = x + eps * p
-            # the half kick that ends one step and the one that starts the next are one kick
-            p = p + (eps if i + 1 < self.leapfrog_steps else 0.5 * eps) * target.score(x)
-        return x, p
+            p = p + eps * target.score(x)  # the half kick that ends a step and the one that starts the next
+        x = x + eps * p
+        there = Point(x, *target.potential_and_score(x))
+        return there, p + 0.5 * eps * there.score
 
-    def propose(self, target: Target, x: Batch, p: Batch) -> tuple[Batch, Values]:
-        """The end of the trajectory from (x, p), and the log of its acceptance ratio ``H(x, p) - H(x', p')``."""
-        y, q = self.leapfrog(target, x, p)
-        return y, target.potential(x) - target.potential(y) + 0.5 * ((p**2).sum(1) - (q**2).sum(1))
+    def propose(self, target: Target, here: Point, p: Batch) -> tuple[Point, Values]:
+        """The end of the trajectory from (here, p), and the log of its acceptance ratio ``H(x, p) - H(x', p')``."""
+        there, q = self.leapfrog(target, here, p)
+        return there, here.potential - there.potential + 0.5 * ((p * p).sum(1) - (q * q).sum(1))
 
-    def step(self, target: Target, state: State, noise: Noise) -> State:
-        x = state.x
-        y, log_ratio = self.propose(target, x, noise.normal(tuple(x.shape)))
+    def step(self, target: Target, state: Point, noise: Noise) -> Point:
+        there, log_ratio = self.propose(target, state, noise.normal(tuple(state.x.shape)))
         # a trajectory that is not finite has a NaN for its ratio, and NaN compares as a rejection
-        accept = torch.log(noise.uniform((len(x),))) < log_ratio
-        return State(torch.where(accept.unsqueeze(1), y, x))
+        accept = torch.log(noise.uniform((len(state.x),))) < log_ratio
+        rows = accept.unsqueeze(1)
+        return Point(
+            torch.where(rows, there.x, state.x),
+            torch.where(accept, there.potential, state.potential),
+            torch.where(rows, there.score, state.score),
+        )

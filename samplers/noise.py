@@ -52,6 +52,7 @@ class Stream(Noise):
         self.key, self.step, self.first, self.dtype, self.device = key, step, first, dtype, device
         digest = hashlib.sha256(repr(key).encode()).digest()
         self.words = int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+        self._on_cpu = torch.device(device).type == "cpu"
         self._position = 0
         self._generator: torch.Generator | None = None
 
@@ -68,7 +69,7 @@ class Stream(Noise):
         return self._fill(shape, _open_interval, philox.uniforms, lambda dtype, numbers: numbers)
 
     def _fill(self, shape: tuple[int, ...], on_device: Any, compiled: Any, positions: Callable[[type, int], int]) -> torch.Tensor:
-        if torch.device(self.device).type != "cpu":
+        if not self._on_cpu:
             if self._generator is None:
                 place = hashlib.sha256(repr((self.words, self.first, self.step)).encode()).digest()
                 self._generator = torch.Generator(self.device).manual_seed(int.from_bytes(place[:8], "little", signed=True))
@@ -78,7 +79,7 @@ class Stream(Noise):
         out = torch.empty((numbers, n), dtype=self.dtype)
         compiled(dtype)(out.numpy(), *self.words, self.first, self._position, self.step)
         self._position += positions(dtype, numbers)
-        return out.reshape(*shape[1:], n).movedim(-1, 0)
+        return out.T if len(shape) == 2 else out.reshape(*shape[1:], n).movedim(-1, 0)
 
 
 def _open_interval(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, device: str) -> torch.Tensor:

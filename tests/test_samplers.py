@@ -18,6 +18,7 @@ from mixrate.laws.propagate import mesh_for
 from mixrate.samplers.autoregressive import Autoregressive
 from mixrate.samplers.base import Sampler, State
 from mixrate.samplers.exact import Exact
+from mixrate.samplers.hmc import HMC
 from mixrate.samplers.independence import Independence
 from mixrate.samplers.langevin_diffusion import LangevinDiffusion
 from mixrate.samplers.mala import MALA
@@ -135,6 +136,7 @@ def check_exact_start(sampler: Sampler, target: Target) -> None:
 AFFINE = [ULA(H), LangevinDiffusion(H), Proximal(H), Exact()]
 METROPOLIS = [MALA(0.2), RandomWalk(0.8), Independence(1.5, centre=0.5), Autoregressive(0.6, 0.9)]
 UNBIASED: list[Sampler] = [*METROPOLIS, Proximal(0.1), LangevinDiffusion(0.3), Exact()]
+TRAJECTORY = HMC(0.4, 3)  # unbiased, with no operator on a mesh
 
 
 @pytest.mark.parametrize("sampler", AFFINE, ids=lambda s: s.name)
@@ -164,7 +166,7 @@ def test_simulated_step_has_the_law_of_the_kernel(sampler: Metropolis) -> None:
     check_step_follows_kernel(sampler)
 
 
-@pytest.mark.parametrize("sampler", UNBIASED, ids=lambda s: s.name)
+@pytest.mark.parametrize("sampler", [*UNBIASED, TRAJECTORY], ids=lambda s: s.name)
 def test_exact_start_stays_exact(sampler: Sampler) -> None:
     target = DENSE if isinstance(sampler, LangevinDiffusion) else MODES
     check_exact_start(sampler, target)
@@ -189,7 +191,103 @@ def test_proximal_by_rejection_agrees_with_the_grid() -> None:
     assert stats.kstest(after, lambda t: np.interp(t, x + (x[1] - x[0]) / 2, cdf)).pvalue > 1e-6
 
 
-@pytest.mark.parametrize("sampler", [ULA(0.01), *UNBIASED], ids=lambda s: s.name)
+# Hamiltonian Monte Carlo: what makes it exact, taken apart.
+
+
+def check_leapfrog(sampler: HMC, target: Target) -> None:
+    """Reversible: from the end with -p back to the start, to rounding. Volume-preserving: the Jacobian has determinant 1,
+    by central differences (error 1e-9 at a step of 1e-5)."""
+    x, p = Stream("leapfrog", "x").normal((8, target.dim)), Stream("leapfrog", "p").normal((8, target.dim))
+
+    def flow(z: torch.Tensor) -> torch.Tensor:
+        x, p = z.chunk(2, dim=1)
+        there, q = sampler.leapfrog(target, sampler.init(target, x, Stream("unused")), p)
+        return torch.cat([there.x, q], dim=1)
+
+    z = torch.cat([x, p], dim=1)
+    flip = torch.cat([torch.ones(target.dim), -torch.ones(target.dim)]).double()
+    assert float((flip * flow(flip * flow(z)) - z).abs().max()) < 1e-11
+    steps = 1e-5 * torch.eye(2 * target.dim, dtype=torch.float64)
+    jacobian = torch.stack([(flow(z + e) - flow(z - e)) / 2e-5 for e in steps], dim=2)
+    assert float((torch.linalg.det(jacobian) - 1).abs().max()) < 1e-7
+
+
+def check_energy_order(sampler: type[HMC], target: Target) -> None:
+    """Over a fixed time the energy error falls like eps^2: its exponent from eps to eps/2 is 2 +- 0.1."""
+    x, p = Stream("energy", "x").normal((256, target.dim)), Stream("energy", "p").normal((256, target.dim))
+    errors = []
+    for leaps in (40, 80):
+        one = sampler(2.0 / leaps, leaps)
+        errors.append(float(one.propose(target, one.init(target, x, Stream("unused")), p)[1].abs().mean()))
+    assert abs(np.log2(errors[0] / errors[1]) - 2.0) < 0.1
+
+
+def check_hmc_fixes_the_density(sampler: HMC, target: Target = SKEW) -> None:
+    """``E_pi f(x') = E_pi f(x)`` by quadrature over (x, p, accept or reject), f = x and x^2, to 2e-3 (the kink of
+    min(1, .) costs 7e-4 on this mesh); the mutants below are off by 0.08 or more."""
+    lo, hi = (float(e[0]) for e in target.extent())
+    x, p = np.linspace(lo, hi, 301), np.linspace(-6, 6, 101)
+    grid_x, grid_p = (torch.as_tensor(g.reshape(-1, 1)) for g in np.meshgrid(x, p, indexing="ij"))
+    weight = torch.exp(-target.potential(grid_x) - 0.5 * grid_p[:, 0] ** 2)
+    weight /= weight.sum()
+    uniforms = (np.arange(16) + 0.5) / 16
+    before, after = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    for u in uniforms:
+        noise = _Fixed(grid_p, torch.full((len(grid_p),), u, dtype=torch.float64))
+        moved = sampler.step(target, sampler.init(target, grid_x, noise), noise).x
+        for sums, at in ((before, grid_x), (after, moved)):
+            sums += torch.stack([(weight * at[:, 0] ** power).sum() for power in (1, 2)]) / len(uniforms)
+    assert float((after - before).abs().max()) < 2e-3
+
+
+class _Fixed(Noise):
+    """Given normals and uniforms."""
+
+    def __init__(self, normal: torch.Tensor, uniform: torch.Tensor) -> None:
+        self._normal, self._uniform = normal, uniform
+
+    def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
+        return self._normal
+
+    def uniform(self, shape: tuple[int, ...]) -> torch.Tensor:
+        return self._uniform
+
+
+@pytest.mark.parametrize("target", [SKEW, DENSE, MODES], ids=lambda t: t.name)
+def test_leapfrog_is_reversible_and_keeps_volume(target: Target) -> None:
+    check_leapfrog(HMC(0.3, 5), target)
+
+
+@pytest.mark.parametrize("target", [SKEW, DENSE], ids=lambda t: t.name)
+def test_energy_error_is_of_second_order(target: Target) -> None:
+    check_energy_order(HMC, target)
+
+
+@pytest.mark.parametrize("sampler", [HMC(0.8, 1), HMC(0.8, 3)], ids=["one leap", "three leaps"])
+def test_hmc_fixes_the_density(sampler: HMC) -> None:
+    check_hmc_fixes_the_density(sampler)
+
+
+def test_hmc_with_one_leap_is_mala() -> None:
+    """At h = eps^2/2, number by number: the energy is MALA's ratio."""
+    eps, x = 0.7, Stream("one leap").normal((512, DENSE.dim))
+    one, other = HMC(eps, 1), MALA(eps**2 / 2)
+    for k in range(3):
+        noise = Stream("one leap").at(k + 1), Stream("one leap").at(k + 1)
+        mine, theirs = one.step(DENSE, one.init(DENSE, x, noise[0]), noise[0]), other.step(DENSE, other.init(DENSE, x, noise[1]), noise[1])
+        assert float((mine.x - theirs.x).abs().max()) < 1e-12
+        assert 0.05 < float((mine.x == x).all(1).double().mean()) < 0.95
+        x = mine.x
+
+
+def test_hmc_carries_the_potential_and_score_of_where_it_stands() -> None:
+    state = TRAJECTORY.init(SKEW, Stream("carried").normal((64, 1)), Stream("unused"))
+    for k in range(5):
+        state = TRAJECTORY.step(SKEW, state, Stream("carried").at(k + 1))
+        assert torch.equal(state.potential, SKEW.potential(state.x)) and torch.equal(state.score, SKEW.score(state.x))
+
+
+@pytest.mark.parametrize("sampler", [ULA(0.01), *UNBIASED, TRAJECTORY], ids=lambda s: s.name)
 def test_declared_costs_are_the_calls_made(sampler: Sampler) -> None:
     """Scores and potentials per step, counted on a target that counts."""
     if isinstance(sampler, (Proximal, LangevinDiffusion)):
@@ -213,7 +311,7 @@ def test_declared_costs_are_the_calls_made(sampler: Sampler) -> None:
     assert counts == {"potential": sampler.potential_evaluations, "score": sampler.score_evaluations}
 
 
-@pytest.mark.parametrize("sampler", [ULA(0.01), *METROPOLIS], ids=lambda s: s.name)
+@pytest.mark.parametrize("sampler", [ULA(0.01), *METROPOLIS, TRAJECTORY], ids=lambda s: s.name)
 def test_float32_runs_in_float32(sampler: Sampler) -> None:
     x = Particles(torch.zeros((64, 1), dtype=torch.float32))
     assert simulate(x, sampler, SKEW, [5])[0].x.dtype == torch.float32
@@ -237,6 +335,10 @@ def test_a_stream_is_a_function_of_its_key_and_step() -> None:
         (lambda: MALA(-1.0), "step_size must be a positive"),
         (lambda: RandomWalk(float("nan")), "scale must be a positive"),
         (lambda: Autoregressive(1.0, 1.0), "rho"),
+        (lambda: HMC(-0.1), "step_size must be a positive"),
+        (lambda: HMC(0.1, 0), "leapfrog_steps must be a whole number of at least 1, got 0"),
+        (lambda: HMC(2.0).admit(Gaussian.isotropic(2)), "below 2/sqrt(M) = 2"),
+        (lambda: grid_step(HMC(0.1), SKEW, mesh_for(SKEW, MALA(0.1), None)), "more than a position"),
         (lambda: ULA(2.0).admit(Gaussian.isotropic(2)), "below 2/M = 2"),
         (lambda: simulate(Particles(torch.zeros((2, 1), dtype=torch.float64)), Proximal(0.5), SKEW, [1]), "1/(2 M)"),
         (lambda: LangevinDiffusion(0.1).step(SKEW, State(torch.zeros((1, 1), dtype=torch.float64)), Stream("x")), "law: grid"),
@@ -378,6 +480,66 @@ class Stale(MALA):
 def test_accept_mutants_are_caught(mutant: Metropolis) -> None:
     with pytest.raises(AssertionError):
         check_step_follows_kernel(mutant)
+
+
+class MissingHalfKick(HMC):
+    """The last half kick is left out."""
+
+    def leapfrog(self, target: Target, here: Point, p: torch.Tensor) -> tuple[Point, torch.Tensor]:
+        there, q = super().leapfrog(target, here, p)
+        return there, q - 0.5 * self.step_size * there.score
+
+
+class EulerFlow(HMC):
+    """Explicit Euler for leapfrog."""
+
+    def leapfrog(self, target: Target, here: Point, p: torch.Tensor) -> tuple[Point, torch.Tensor]:
+        for _ in range(self.leapfrog_steps):
+            here, p = Point(here.x + self.step_size * p, here.potential, here.score), p + self.step_size * target.score(here.x)
+        return Point(here.x, *target.potential_and_score(here.x)), p
+
+
+class FlippedEnergy(HMC):
+    """Accepts where the energy rises."""
+
+    def propose(self, target: Target, here: Point, p: torch.Tensor) -> tuple[Point, torch.Tensor]:
+        there, log_ratio = super().propose(target, here, p)
+        return there, -log_ratio
+
+
+class PotentialOnly(HMC):
+    """Accepts on the potential, the kinetic energy forgotten."""
+
+    def propose(self, target: Target, here: Point, p: torch.Tensor) -> tuple[Point, torch.Tensor]:
+        there, _ = super().propose(target, here, p)
+        return there, here.potential - there.potential
+
+
+class NoRefresh(HMC):
+    """Every step starts with the same momenta."""
+
+    def step(self, target: Target, state: Point, noise: Noise) -> Point:
+        p = Stream("no refresh").normal(tuple(state.x.shape))
+        return super().step(target, state, _Fixed(p, noise.uniform((len(state.x),))))
+
+
+@pytest.mark.parametrize("mutant", [MissingHalfKick(0.3, 5), EulerFlow(0.3, 5)], ids=lambda m: type(m).__name__)
+def test_leapfrog_mutants_are_caught(mutant: HMC) -> None:
+    with pytest.raises(AssertionError):
+        check_leapfrog(mutant, SKEW)
+
+
+@pytest.mark.parametrize("mutant", [MissingHalfKick(0.8, 3), EulerFlow(0.4, 2), FlippedEnergy(0.8, 3), PotentialOnly(0.8, 3)],
+                         ids=lambda m: type(m).__name__)  # fmt: skip
+def test_hmc_mutants_are_caught(mutant: HMC) -> None:
+    with pytest.raises(AssertionError):
+        check_hmc_fixes_the_density(mutant)
+
+
+def test_hmc_without_fresh_momenta_is_caught() -> None:
+    """Its one step is right whatever the momenta; over three the chain is not."""
+    with pytest.raises(AssertionError):
+        check_exact_start(NoRefresh(0.4, 3), MODES)
 
 
 class PrintedKernel(RandomWalk):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
 import mixrate.experiments as experiments_package
 from mixrate.errors import InvalidInput
@@ -16,14 +18,19 @@ from mixrate.experiments.components import build, find, names
 from mixrate.experiments.schema import Experiment, load, validate
 from mixrate.laws.grid import Grid
 from mixrate.laws.normal import Normal
+from mixrate.laws.particles import Particles
 from mixrate.laws.propagate import mesh_for, propagate
 from mixrate.metrics.base import Estimate
 from mixrate.metrics.kl import KL
 from mixrate.metrics.w2 import W2
 from mixrate.samplers.base import Sampler
+from mixrate.samplers.hmc import HMC
 from mixrate.samplers.langevin_diffusion import LangevinDiffusion
 from mixrate.samplers.mala import MALA
+from mixrate.samplers.metropolis import Point
+from mixrate.samplers.noise import Noise, Stream
 from mixrate.samplers.proximal import Proximal
+from mixrate.samplers.random_walk import RandomWalk
 from mixrate.samplers.ula import ULA
 from mixrate.targets.base import Target
 from mixrate.targets.double_well import DoubleWell
@@ -106,7 +113,7 @@ def test_every_row_of_the_ledger_is_a_theorem_with_a_source_and_a_statement() ->
     for name in names("theorem"):
         theorem: Any = find("theorem", name)
         assert theorem.statement and theorem.source.link.startswith("https://") and theorem.source.where and theorem.source.year > 1950
-        assert theorem.kind in ("bound", "identity", "rate") and set(theorem.instruments) <= set("AGPQ")
+        assert theorem.kind in ("bound", "identity", "rate") and set(theorem.instruments) <= set("AGPCQ")
 
 
 def test_every_theorem_is_checked_in_the_smoke_tier_without_a_factor() -> None:
@@ -325,6 +332,90 @@ def test_de_bruijn_fails_for_another_dynamics() -> None:
     assert verdict(theorem, good) == "holds"
     rows = theorem.rows(Case(bad.target, LangevinDiffusion(0.1), bad.steps, bad.laws))
     assert theorem.judge(rows).word == "violated"
+
+
+# Stationarity of simulated chains: what the kernel on a mesh cannot see.
+
+
+class FlippedAccept(MALA):
+    """Accepts where it should reject; its proposals and their density, and with them the kernel on a mesh, are right."""
+
+    def step(self, target: Target, state: Point, noise: Noise) -> Point:
+        there = self.evaluate(target, self.draw(state, noise))
+        accept = torch.log(noise.uniform((len(state.x),))) > self.ratio(state, there)
+        return Point(*(torch.where(accept.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(there, state, strict=True)))
+
+
+class ShortNoise(MALA):
+    """Proposes with noise sqrt(h); the density that enters the ratio is that of sqrt(2 h)."""
+
+    def draw(self, here: Point, noise: Noise) -> torch.Tensor:
+        return here.x + self.step_size * here.score + self.step_size**0.5 * noise.normal(tuple(here.x.shape))
+
+
+class StaleScore(MALA):
+    """Keeps the score of the start when it moves."""
+
+    def step(self, target: Target, state: Point, noise: Noise) -> Point:
+        return super().step(target, state, noise)._replace(score=state.score)
+
+
+class ColdMomenta(HMC):
+    """Momenta of variance 1/2."""
+
+    def propose(self, target: Target, here: Point, p: torch.Tensor) -> tuple[Point, torch.Tensor]:
+        return super().propose(target, here, p / 2**0.5)
+
+
+def stationary_case(sampler: Sampler, n: int = 10_000, steps: tuple[int, ...] = (0, 1, 8), target: Target | None = None) -> Case:
+    target = target or GaussianMixture.two_modes(3.0, dim=2, weight=0.3)
+    return Case(target, sampler, steps, propagate(Particles.of_target(target, n), sampler, target, steps))
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"), [("mala-stationary", MALA(0.4)), ("mh-stationary", RandomWalk(1.0)), ("mh-stationary", HMC(0.5, 3))],
+    ids=["mala", "random walk", "hmc"],
+)  # fmt: skip
+def test_a_simulated_chain_keeps_the_target(name: str, sampler: Sampler) -> None:
+    theorem, one = build("theorem", name, {}), stationary_case(sampler)
+    rows = theorem.rows(one)
+    assert theorem.unmet(one) == [] and theorem.judge(rows).word == "holds"
+    assert len(rows) == 6 and {r.k for r in rows} == {1, 8}
+
+
+@pytest.mark.parametrize("mutant", [FlippedAccept(0.4), ShortNoise(0.4), StaleScore(0.4)], ids=lambda m: type(m).__name__)
+def test_faults_of_the_step_are_seen_on_samples_and_not_on_the_mesh(mutant: MALA) -> None:
+    theorem, one = build("theorem", "mala-stationary", {}), stationary_case(mutant)
+    assert theorem.judge(theorem.rows(one)).word == "violated"
+    line = SkewLogistic()
+    assert verdict(theorem, case(line, mutant, "target", (0, 1), "grid")) == "holds"
+
+
+def test_cold_momenta_are_seen_on_samples() -> None:
+    """Half the momentum, the energies to match: every step is right but for the marginal of p."""
+    one = stationary_case(ColdMomenta(0.5, 3), n=40_000, steps=(0, 1, 20))
+    theorem = build("theorem", "mh-stationary", {})
+    assert theorem.unmet(one) == [] and theorem.judge(theorem.rows(one)).word == "violated"
+
+
+def test_the_false_alarm_rate_of_the_sample_test_is_the_stated_one() -> None:
+    """Its critical value, written out; and a level of 0.05 put in its place is passed about as often as it says."""
+    rows = build("theorem", "mala-stationary", {}).rows(stationary_case(MALA(0.4), n=500))
+    assert rows[0].tolerance == pytest.approx((np.log(2 * 6 / 1e-6) / 500) ** 0.5)
+    level = (np.log(2 / 0.05) / 500) ** 0.5
+    x, y = (Stream("level", key).normal((400, 500)).numpy() for key in "xy")
+    above = sum(float(stats.ks_2samp(a, b, method="asymp").statistic) > level for a, b in zip(x, y, strict=True))
+    assert 5 <= above <= 40  # of 400; 20 at most expected, and far fewer would waste the sample
+
+
+def test_a_chain_that_does_not_start_at_the_target_is_not_judged() -> None:
+    target = Gaussian.isotropic(2)
+    start = Particles.of_normal(Normal(np.ones(2), np.eye(2)), 1000)
+    theorem = build("theorem", "mala-stationary", {})
+    moved = Case(target, MALA(0.4), (0, 1), propagate(start, MALA(0.4), target, [0, 1]))
+    assert "starts at pi" in theorem.unmet(moved)[0]
+    assert "at least 458" in theorem.unmet(stationary_case(MALA(0.4), n=400))[0]
+    assert "a Metropolis kernel" in build("theorem", "mh-stationary", {"rejection": False}).unmet(stationary_case(HMC(0.5, 3)))[0]
 
 
 def test_fewest_steps_is_the_fewest_over_a_brute_force_search() -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 
 from ..errors import InvalidInput, Unsupported
 from ..laws.particles import Particles
@@ -104,7 +104,7 @@ def optimum(case: Case, level: float = FIT) -> Optimum:
     """From exact draws of the target, one proposal at each of a range of steps; a rough search, then a cubic fit. Intervals
     by the jackknife over groups of particles, with Student's quantile."""
     log_step, share, errors, _ = _search(case)
-    reach = errors * float(stats.t.ppf((1 + level) / 2, GROUPS - 1))
+    reach = errors * float(special.stdtrit(GROUPS - 1, (1 + level) / 2))
     return Optimum(
         Estimate(np.exp(log_step), np.exp(log_step - reach[0]), np.exp(log_step + reach[0])),
         Estimate(share, max(0.0, share - reach[1]), min(1.0, share + reach[1])),
@@ -299,32 +299,37 @@ class ScalingAcceptance(Identity):
 
 
 @cache
-def exact_optimum(sampler: Sampler, d: int, unit: float = 1.0, centre: float | None = None) -> tuple[float, float]:
-    """(best step, its acceptance) on N(0, I_d) by quadrature, the step in units of `unit`; HMC over whole leaps, through the
-    same cubic as the measurement: about log step = `centre` if that is given."""
+def exact_optimum(sampler: Sampler, d: int, unit: float, centre: float) -> tuple[float, float]:
+    """(best step, its acceptance) on N(0, I_d), the step in units of `unit`: the integrals at the steps that the measurement
+    tries about log step = `centre`, through the same cubic."""
+    log_steps = _log_steps(sampler, centre - WINDOW, centre + WINDOW, 9)
+    found = np.array([_exact(sampler, d, float(np.exp(u)) / unit, unit) for u in log_steps])
+    top, acceptance = _peak(log_steps - centre, found[:, 1], found[:, 0])
+    return float(np.exp(centre + top)), acceptance
+
+
+def _exact(sampler: Sampler, d: int, step: float, unit: float) -> tuple[float, float]:
+    """(acceptance, gain per cost) on N(0, I_d) at one step."""
     if isinstance(sampler, RandomWalk):
-        step, acceptance = exact.best(lambda v: exact.random_walk(v, d), 5.7 / d)
-    elif isinstance(sampler, MALA):
-        step, acceptance = exact.best(lambda h: exact.mala(h, d), 1.4 * d ** (-1 / 3))
-    else:
-        length = sampler.time_step / unit
-        leaps = np.arange(np.ceil(length / 1.9), 40 * length + 1)
-        if centre is not None:  # no others are looked at
-            leaps = np.array([round(sampler.time_step / np.exp(u)) for u in _log_steps(sampler, centre - WINDOW, centre + WINDOW, 9)])
-        found = np.array([exact.hmc(length / k, d, int(k)) for k in leaps])
-        with np.errstate(divide="ignore"):
-            u, log_gain = np.log(length / leaps), np.log(found[:, 1] / leaps)
-        middle = u[np.argmax(log_gain)] if centre is None else centre - np.log(unit)
-        near = np.abs(u - middle) <= WINDOW + 1e-9
-        top, acceptance = _peak(u[near] - middle, np.exp(log_gain[near]), found[near, 0])
-        step = float(np.exp(middle + top))
-    return step * unit, acceptance
+        return exact.random_walk(step, d)
+    if isinstance(sampler, MALA):
+        return exact.mala(step, d)
+    leaps = round(sampler.time_step / unit / step)
+    acceptance, jump = exact.hmc(step, d, leaps)
+    return acceptance, jump / leaps
 
 
 @cache
 def limit_of(sampler: Sampler, unit: float = 1.0) -> float:
-    """The acceptance at the best step in dimension 10^6, by quadrature."""
-    if not isinstance(sampler, HMC):
-        return exact_optimum(sampler, LARGE)[1]
+    """The acceptance at the best step in dimension 10^6, by quadrature; HMC over leaps of any length, whole or not."""
+    if isinstance(sampler, RandomWalk):
+        return exact.best(lambda v: exact.random_walk(v, LARGE), 5.7 / LARGE)[1]
+    if isinstance(sampler, MALA):
+        return exact.best(lambda h: exact.mala(h, LARGE), 1.4 * LARGE ** (-1 / 3))[1]
     length = sampler.time_step / unit
-    return exact.best(lambda e: (lambda a: (a[0], a[1] * e))(exact.hmc(e, LARGE, length / e)), LARGE**-0.25)[1]  # type: ignore[arg-type]
+
+    def per_time(eps: float) -> tuple[float, float]:
+        acceptance, jump = exact.hmc(eps, LARGE, length / eps)
+        return acceptance, jump * eps
+
+    return exact.best(per_time, LARGE**-0.25)[1]

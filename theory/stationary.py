@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy import stats
 
 from ..laws.grid import Grid
 from ..laws.particles import Particles
@@ -99,6 +98,8 @@ class MHStationary(Identity):
     @staticmethod
     def _differences(case: Case, laws: list[tuple[int, Batch]]) -> list[tuple[int, str, float, float]]:
         """(step, what, Kolmogorov-Smirnov distance to fresh draws, its critical value) of each sample."""
+        from scipy import stats
+
         seed = case.start.seed  # type: ignore[union-attr]
         found = []
         for k, x in laws:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ..laws.particles import Particles
 from ..metrics.base import Estimate
@@ -48,8 +48,8 @@ class ULATransient(Identity):
         assert isinstance(last, Particles)
         stated = factor * (1.0 if case.sampler.name == "ula" else 0.0)
         gone = round(last.diverged * last.n)
-        low = float(stats.beta.ppf(5e-7, gone, last.n - gone + 1)) if gone else 0.0
-        high = float(stats.beta.ppf(1 - 5e-7, gone + 1, last.n - gone)) if gone < last.n else 1.0
+        low = float(special.betaincinv(gone, last.n - gone + 1, 5e-7)) if gone else 0.0
+        high = float(special.betaincinv(gone + 1, last.n - gone, 1 - 5e-7)) if gone < last.n else 1.0
         return [
             Row.of(
                 Estimate(last.diverged, low, high), stated, k=case.steps[-1], time=float(case.t[-1]), label=f"{case.sampler.name}: {self.quantity}"

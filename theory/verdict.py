@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ..metrics.base import Estimate, Side
 
@@ -208,15 +208,17 @@ def fit_exponent(rows: Sequence[Row]) -> Fit | None:
     else:
         i, j = 0, len(local)
     x, y, local = x[i : j + 1], y[i : j + 1], local[i:j]
-    result = stats.linregress(x, y)
-    half = float(np.abs(local - result.slope).max())
+    away = x - x.mean()
+    slope = float(away @ y / (away @ away))
+    residual = y - y.mean() - slope * away
+    half = float(np.abs(local - slope).max())
     if len(x) > 2:
-        half = max(half, float(stats.t.ppf(0.995, len(x) - 2) * result.stderr))
+        half = max(half, float(special.stdtrit(len(x) - 2, 0.995) * np.sqrt(residual @ residual / (len(x) - 2) / (away @ away))))
     # the measurements' own intervals, propagated to the slope's ends
     noise = max((r.upper - r.lower) / (2 * r.measured) for r in good[i : j + 1])
     half += 2 * noise / float(x[-1] - x[0]) + 1e-12
     regime = f"{len(x)} of {len(rows)} points, x = {np.exp(x[0]):.3g}..{np.exp(x[-1]):.3g}"
-    return Fit(float(result.slope), float(result.slope - half), float(result.slope + half), len(x), regime)
+    return Fit(slope, slope - half, slope + half, len(x), regime)
 
 
 #: Largest coefficient of the first term that a corrected fit leaves out, in log y: expansions in x^-order whose coefficients
@@ -241,16 +243,14 @@ def fit_corrected(rows: Sequence[Row], order: float) -> Fit | None:
         return None
     inverse = np.linalg.inv(design.T @ design)
     solution = inverse @ design.T @ (y / arms)
-    misfit = float((((y / arms) - design @ solution) ** 2).sum()) * stats.norm.ppf(0.995) ** 2  # in units of the standard errors
+    misfit = float((((y / arms) - design @ solution) ** 2).sum()) * float(special.ndtri(0.995)) ** 2  # in units of the standard errors
     half = float(np.sqrt(inverse[1, 1] * max(1.0, misfit / (len(good) - 3))))
     half += NEXT * abs(float((inverse @ design.T @ (x ** (-2 * order) / arms))[1]))
     regime = f"{len(good)} of {len(rows)} points, x = {x.min():.3g}..{x.max():.3g}, with a term of order x^-{order:.3g}"
     return Fit(float(solution[1]), float(solution[1]) - half, float(solution[1]) + half, len(good), regime)
 
 
-def judge_rate(
-    rows: Sequence[Row], stated: float, sense: Literal["equal", "at most", "at least"], correction: float | None = None
-) -> Verdict:
+def judge_rate(rows: Sequence[Row], stated: float, sense: Literal["equal", "at most", "at least"], correction: float | None = None) -> Verdict:
     """Compares the fitted exponent's interval with the stated one."""
     fit = fit_exponent(rows) if correction is None else fit_corrected(rows, correction)
     if fit is None:
