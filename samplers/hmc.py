@@ -30,7 +30,7 @@ class HMC(Sampler):
         leapfrog_steps: L >= 1.
 
     References: Duane, Kennedy, Pendleton, Roweth, "Hybrid Monte Carlo" (1987),
-        https://doi.org/10.1016/0370-2693(87)91197-X
+        https://doi.org/10.1016/0370-2693%2887%2991197-X
         Neal, "MCMC using Hamiltonian dynamics" (2011), sections 5.2.3 and 5.3, https://arxiv.org/abs/1206.1901
     """
 
