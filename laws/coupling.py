@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -52,10 +52,10 @@ class Coupled:
 
     References: Biswas, Jacob, Vanetti, "Estimating convergence of Markov chains with L-lag couplings" (2019),
         Theorem 2.5, https://arxiv.org/abs/1905.09971
-        Jacob, O'Leary, Atchade, "Unbiased Markov chain Monte Carlo methods with couplings" (2020), section 4,
-        https://doi.org/10.1111/rssb.12336
-        Bou-Rabee, Eberle, Zimmer, "Coupling and convergence for Hamiltonian Monte Carlo" (2020), section 2.3.1,
-        https://arxiv.org/abs/1805.00452
+        Jacob, O'Leary, Atchade, "Unbiased Markov chain Monte Carlo methods with couplings" (2020), for Metropolis chains
+        that meet, https://doi.org/10.1111/rssb.12336
+        Bou-Rabee, Eberle, Zimmer, "Coupling and convergence for Hamiltonian Monte Carlo" (2020), for the reflection-maximal
+        coupling, https://arxiv.org/abs/1805.00452
     """
 
     x: Batch
@@ -77,6 +77,8 @@ class Coupled:
             raise InvalidInput(f"coupling must be synchronous or reflection, got {self.coupling!r}")
         if self.lag < 0 or self.horizon < 1:
             raise InvalidInput(f"lag must be at least 0 and horizon at least 1, got {self.lag} and {self.horizon}")
+        if self.lag and self.meeting is None:  # nothing is known yet
+            object.__setattr__(self, "meeting", torch.full((self.n,), torch.inf, dtype=torch.float64))
 
     @property
     def dim(self) -> int:
@@ -133,7 +135,7 @@ class Coupled:
         origin = start if isinstance(start, Normal) else None
         if lag > 0:  # independent: chains that start together and stick would seem to have met
             x, y = (_draw(start, target, n, Stream(seed, "pairs", key)) for key in ("first", "second"))
-            return cls(x, y, seed, coupling, lag, horizon, torch.full((n,), torch.inf, dtype=torch.float64), origin)
+            return cls(x, y, seed, coupling, lag, horizon, origin=origin)
         if start == "target":
             x = target.sample(n, Stream(seed, "pairs"))
             return cls(x, x, seed, coupling, lag, horizon)
@@ -200,15 +202,15 @@ def simulate_pairs(start: Coupled, sampler: Sampler, target: Target, checkpoints
     blocks = [_Block(start, sampler, target, lo, min(lo + size, start.n)).run(checkpoints) for lo in range(0, start.n, size)]
     laws = []
     for i, k in enumerate(checkpoints):
-        x, y = (torch.cat([records[i][j] for records, _ in blocks]) for j in (0, 1))
-        gone = sum(int((~records[i][2]).sum()) for records, _ in blocks)
-        first = [k0 for records, _ in blocks if (k0 := records[i][3]) is not None]
+        marks = [records[i] for records, _ in blocks]
+        gone = sum(int((~m.alive).sum()) for m in marks)
+        first = [m.first for m in marks if m.first is not None]
         meeting = torch.cat([tau for _, tau in blocks]) if start.lag else None
         laws.append(
             replace(
                 start,
-                x=x,
-                y=y,
+                x=torch.cat([m.x for m in marks]),
+                y=torch.cat([m.y for m in marks]),
                 meeting=meeting,
                 diverged=gone / start.n,
                 first_diverged=min(first) if first else start.first_diverged,
@@ -218,7 +220,13 @@ def simulate_pairs(start: Coupled, sampler: Sampler, target: Target, checkpoints
     return laws
 
 
-Record = tuple[Batch, Batch, torch.Tensor, int | None]
+class _Mark(NamedTuple):
+    """What one block has to say at a checkpoint: positions, pairs not diverged, first step at which one was."""
+
+    x: Batch
+    y: Batch
+    alive: torch.Tensor
+    first: int | None
 
 
 class _Block:
@@ -238,12 +246,13 @@ class _Block:
         # of the first rows of all, so that blocks do not change a number
         self.scale = _scale(self.move[0], start.x[:4], sampler) if start.coupling == "reflection" else 0.0
 
-    def run(self, checkpoints: list[int]) -> tuple[list[Record], Values]:
+    def run(self, checkpoints: list[int]) -> tuple[list[_Mark], Values]:
         """What stands at each checkpoint, and the meeting times."""
-        lag, last, out = self.law.lag, checkpoints[-1], []
-        leading = {}  # positions of X at the checkpoints: with a lag X is there first
+        lag, last, wanted = self.law.lag, checkpoints[-1], set(checkpoints)
+        out: list[_Mark] = []
+        leading: dict[int, Batch] = {}  # positions of X at the checkpoints: with a lag X is there first
         for i in range(lag):
-            if i in checkpoints:
+            if i in wanted:
                 leading[i] = self.x.x
             self.x = self._keep(self.sampler.step(self.target, self.x, self._noise("ahead", i + 1)), self.x, self.alive)
         tau = torch.full((len(self.alive),), torch.inf, dtype=torch.float64)
@@ -252,10 +261,10 @@ class _Block:
             if lag:
                 self.met = (self.x.x == self.y.x).all(1) & self.alive
                 tau = torch.where(self.met.cpu() & torch.isinf(tau), float(lag + k), tau)
-                if lag + k in checkpoints:
+                if lag + k in wanted:
                     leading[lag + k] = self.x.x
-            if k in checkpoints:
-                out.append((leading[k] if lag else self.x.x, self.y.x, self.alive, self.first))
+            if k in wanted:
+                out.append(_Mark(leading[k] if lag else self.x.x, self.y.x, self.alive, self.first))
             if k >= last and (not lag or bool((self.met | ~self.alive).all()) or lag + k >= self.law.horizon):
                 return out, tau
             k += 1
@@ -339,7 +348,7 @@ def _mover(sampler: Sampler, target: Target) -> Move:
     """The move before it is accepted or rejected."""
     if isinstance(sampler, Metropolis):
         return lambda x, noise: sampler.propose(target, x, noise)
-    return lambda x, noise: sampler.step(target, sampler.init(target, x, noise), noise).x  # type: ignore[no-any-return]
+    return lambda x, noise: sampler.step(target, sampler.init(target, x, noise), noise).x
 
 
 def _scale(move: Move, x: Batch, sampler: Sampler) -> float:

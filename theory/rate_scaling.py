@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import ClassVar, NamedTuple
@@ -195,7 +194,7 @@ class RateScalingRandomWalk(_Scaling):
     """Random-walk Metropolis: the best proposal variance ``sigma^2 ~ d^-1``."""
 
     id: ClassVar[str] = "rate-scaling-rwm"
-    statement: ClassVar[str] = "best proposal variance sigma^2 ~ d^-1"
+    statement: ClassVar[str] = "best proposal variance sigma^2 ~ d^(-1)"
     source: ClassVar = Source(
         "Weak convergence and optimal scaling of random walk Metropolis algorithms",
         "Roberts, Gelman, Gilks",
