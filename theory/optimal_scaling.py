@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import optimize, special
 
+
 def _chi2_nodes(k: int, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Legendre nodes and weights for the density of chi2_k, all but 1e-14 of it at either end."""
     u, w = np.polynomial.legendre.leggauss(n)
