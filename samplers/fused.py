@@ -95,13 +95,13 @@ def mala(dtype: type) -> Any:
     def drive(f, normal, uniform, parameters, x, reach, constants, key0, key1, first, position, step, steps, size):  # type: ignore[no-untyped-def]
         n, d = x.shape
         h, sigma = constants[0], constants[1]
-        half, quarter = x.dtype.type(0.5), x.dtype.type(0.5) / (sigma * sigma)
+        zero, half, one, quarter = x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(1), x.dtype.type(0.5) / (sigma * sigma)
         accepted = 0
         for lo in range(0, n, size):
             m = min(size, n - lo)
-            x0, s0, x1, s1, z = (np.empty((d, m), x.dtype), np.empty((d, m), x.dtype), np.empty((d, m), x.dtype), np.empty((d, m), x.dtype),
-                                 np.empty((d, m), x.dtype))  # fmt: skip
-            v0, v1, ratio, u, far = np.empty(m, x.dtype), np.empty(m, x.dtype), np.empty(m, x.dtype), np.empty((1, m), x.dtype), reach[lo : lo + m]
+            x0, s0, x1 = np.empty((d, m), x.dtype), np.empty((d, m), x.dtype), np.empty((d, m), x.dtype)
+            s1, z, u = np.empty((d, m), x.dtype), np.empty((d, m), x.dtype), np.empty((1, m), x.dtype)
+            v0, v1, ratio, count, far = np.empty(m, x.dtype), np.empty(m, x.dtype), np.empty(m, x.dtype), np.zeros(m, x.dtype), reach[lo : lo + m]
             for j in range(d):
                 for p in range(m):
                     x0[j, p] = x[lo + p, j]
@@ -109,7 +109,7 @@ def mala(dtype: type) -> Any:
             for k in range(steps):
                 normal(z, key0, key1, first + uint64(lo), uint64(0), step + uint64(k))
                 uniform(u, key0, key1, first + uint64(lo), position, step + uint64(k))
-                ratio[:] = x.dtype.type(0)
+                ratio[:] = zero
                 for j in range(d):
                     for p in range(m):
                         x1[j, p] = x0[j, p] + h * s0[j, p] + sigma * z[j, p]
@@ -120,10 +120,11 @@ def mala(dtype: type) -> Any:
                         back = x0[j, p] - x1[j, p] - h * s1[j, p]
                         ratio[p] -= quarter * back * back
                 for p in range(m):
-                    take = log(u[0, p]) < v0[p] - v1[p] + ratio[p]
-                    accepted += 1 if take else 0
-                    ratio[p] = 1 if take else 0
-                    v0[p] = v1[p] if take else v0[p]
+                    old, new = v0[p], v1[p]
+                    take = log(u[0, p]) < old - new + ratio[p]
+                    v0[p] = new if take else old
+                    ratio[p] = one if take else zero
+                    count[p] += ratio[p]
                 for j in range(d):
                     for p in range(m):
                         take, old, new, here, there = ratio[p] > half, x0[j, p], x1[j, p], s0[j, p], s1[j, p]
@@ -134,6 +135,8 @@ def mala(dtype: type) -> Any:
             for j in range(d):
                 for p in range(m):
                     x[lo + p, j] = x0[j, p]
+            for p in range(m):
+                accepted += int(count[p])
         return accepted
 
     return _driver(dtype, drive)
@@ -145,12 +148,13 @@ def random_walk(dtype: type) -> Any:
 
     def drive(f, normal, uniform, parameters, x, reach, constants, key0, key1, first, position, step, steps, size):  # type: ignore[no-untyped-def]
         n, d = x.shape
-        sigma, half = constants[0], x.dtype.type(0.5)
+        sigma, zero, half, one = constants[0], x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(1)
         accepted = 0
         for lo in range(0, n, size):
             m = min(size, n - lo)
             x0, x1, z, none = np.empty((d, m), x.dtype), np.empty((d, m), x.dtype), np.empty((d, m), x.dtype), np.empty((0, 0), x.dtype)
-            v0, v1, keep, u, far = np.empty(m, x.dtype), np.empty(m, x.dtype), np.empty(m, x.dtype), np.empty((1, m), x.dtype), reach[lo : lo + m]
+            v0, v1, keep, u = np.empty(m, x.dtype), np.empty(m, x.dtype), np.empty(m, x.dtype), np.empty((1, m), x.dtype)
+            count, far = np.zeros(m, x.dtype), reach[lo : lo + m]
             for j in range(d):
                 for p in range(m):
                     x0[j, p] = x[lo + p, j]
@@ -163,10 +167,11 @@ def random_walk(dtype: type) -> Any:
                         x1[j, p] = x0[j, p] + sigma * z[j, p]
                 f(x1, parameters, v1, none, 1)
                 for p in range(m):
-                    take = log(u[0, p]) < v0[p] - v1[p]
-                    accepted += 1 if take else 0
-                    keep[p] = 1 if take else 0
-                    v0[p] = v1[p] if take else v0[p]
+                    old, new = v0[p], v1[p]
+                    take = log(u[0, p]) < old - new
+                    v0[p] = new if take else old
+                    keep[p] = one if take else zero
+                    count[p] += keep[p]
                 for j in range(d):
                     for p in range(m):
                         take, old, new = keep[p] > half, x0[j, p], x1[j, p]
@@ -176,6 +181,8 @@ def random_walk(dtype: type) -> Any:
             for j in range(d):
                 for p in range(m):
                     x[lo + p, j] = x0[j, p]
+            for p in range(m):
+                accepted += int(count[p])
         return accepted
 
     return _driver(dtype, drive)
