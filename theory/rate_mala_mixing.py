@@ -106,7 +106,7 @@ class _Mixing(Rate):
         "Minimax mixing time of the Metropolis-adjusted Langevin algorithm for log-concave sampling",
         "Wu, Schmidler, Chen",
         2022,
-        "Theorem 1",
+        "abstract: upper bound from a warm start",
         "https://arxiv.org/abs/2109.13055",
         "Chewi et al., “Optimal dimension dependence of the Metropolis-adjusted Langevin algorithm” (2021), https://arxiv.org/abs/2012.12810",
     )

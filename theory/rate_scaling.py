@@ -129,7 +129,7 @@ def _search(case: Case) -> tuple[float, float, np.ndarray, float]:
         return found
 
     # a step of the scale of the target is too long in every dimension; e^-9 and e^-3 of it are the best ones at d = 10^4
-    variance = float(np.log(target.moments[1][0, 0]))  # type: ignore[index]
+    variance = float(np.log(float(target.moments[1][0, 0])))  # type: ignore[index]
     lo, hi = (variance / 2 - 3.0, variance / 2 + 0.6) if isinstance(case.sampler, HMC) else (variance - 9.0, variance + 2.0)
     rough = _log_steps(case.sampler, lo, hi, 18)
     if len(rough) < 4:
