@@ -24,6 +24,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from .typeset import typeset
 
+#: Of bitmaps, and of the layout: text that was measured at this resolution is not measured again.
+DPI = 150
 #: The face has the widths of Times, so that a page without it keeps the layout (`FACES` in `svg`).
 RC: Any = {
     "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 11, "axes.labelsize": 11, "xtick.labelsize": 10, "ytick.labelsize": 10,
@@ -68,7 +70,7 @@ def style() -> Iterator[None]:
 
 def canvas(height: float, title: str, statement: str = "") -> tuple[Figure, Axes]:
     """An empty figure with one pair of axes; under its title the statement, in at most two lines."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.grid(True)

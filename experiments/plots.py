@@ -62,7 +62,7 @@ def save(result: Result, png: bool = True) -> list[Path]:
     for name, figure in drawn.items():
         if png:
             with drawing.style():
-                figure.savefig(folder / f"{name}.png", dpi=150)
+                figure.savefig(folder / f"{name}.png", dpi=drawing.DPI)
             paths.append(folder / f"{name}.png")
         (folder / f"{name}.svg").write_text(drawing.svg(figure, f"{result.name}-{name}"), encoding="utf-8")
         paths.append(folder / f"{name}.svg")

@@ -12,7 +12,7 @@ from scipy import linalg
 
 from ..errors import Diverged, InvalidInput, Unsupported
 from ..samplers.base import Sampler
-from ..samplers.noise import Probe, Stream
+from ..samplers.noise import Probe
 from ..targets.base import Target
 
 #: A step is affine if it matches its own probed map to this relative error at random points.
@@ -154,9 +154,9 @@ def affine_map(sampler: Sampler, target: Target) -> AffineMap:
     else:
         n = torch.zeros((p, 1), dtype=torch.float64)
 
-    check = Stream("affine check")
-    z = torch.cat([check.normal((4, p)), 30.0 * check.normal((4, p))])
-    replay = _Replay(check.normal((8, max(q, 1))))
+    check = np.random.Generator(np.random.Philox(0))  # not a Stream: no compiled code is loaded for three numbers
+    z = torch.as_tensor(check.standard_normal((8, p)) * np.repeat([[1.0], [30.0]], 4, axis=0))
+    replay = _Replay(torch.as_tensor(check.standard_normal((8, max(q, 1)))))
     predicted = z @ a.T + b + replay.values @ n.T
     actual = _flatten(sampler.step(target, _unflatten(template, z), replay))
     scale = float(predicted.abs().max()) + 1.0

@@ -6,20 +6,22 @@ import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from ..errors import InvalidInput
 from ..samplers.base import Sampler
-from ..samplers.fused import Fused
 from ..samplers.metropolis import Metropolis
 from ..samplers.noise import Stream
 from ..targets.base import Batch, Target
-from ..targets.kernels import Kernel
 from . import memory
 from .normal import Normal
+
+if TYPE_CHECKING:
+    from ..samplers.fused import Fused
+    from ..targets.kernels import Kernel
 
 #: Particles beyond this distance from the origin count as diverged.
 RADIUS = 1e8

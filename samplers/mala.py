@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..targets.base import Batch, Values
-from . import fused
 from .base import positive
-from .fused import Fused
 from .metropolis import Metropolis, Point, log_normal_density
 from .noise import Noise
+
+if TYPE_CHECKING:
+    from .fused import Fused
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class MALA(Metropolis):
 
     @property
     def fused(self) -> Fused:
-        return Fused(fused.mala, (self.step_size, self.noise_scale))
+        from . import fused  # compiled code is loaded where it is used
+
+        return fused.Fused(fused.mala, (self.step_size, self.noise_scale))
 
     def draw(self, here: Point, noise: Noise) -> Batch:
         return here.x + self.step_size * here.score + self.noise_scale * noise.normal(tuple(here.x.shape))

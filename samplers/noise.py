@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput, Unsupported
-from . import philox
 
 
 class Noise(ABC):
@@ -63,9 +62,13 @@ class Stream(Noise):
         return other
 
     def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
-        return self._fill(shape, torch.randn, philox.normals, lambda dtype, numbers: philox.counters(dtype, numbers))
+        from . import philox  # compiled code is loaded where it is used
+
+        return self._fill(shape, torch.randn, philox.normals, philox.counters)
 
     def uniform(self, shape: tuple[int, ...]) -> torch.Tensor:
+        from . import philox
+
         return self._fill(shape, _open_interval, philox.uniforms, lambda dtype, numbers: numbers)
 
     def _fill(self, shape: tuple[int, ...], on_device: Any, compiled: Any, positions: Callable[[type, int], int]) -> torch.Tensor:

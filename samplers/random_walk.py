@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..targets.base import Batch, Values
-from . import fused
 from .base import positive
-from .fused import Fused
 from .metropolis import Metropolis, Point, log_normal_density
 from .noise import Noise
+
+if TYPE_CHECKING:
+    from .fused import Fused
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class RandomWalk(Metropolis):
 
     @property
     def fused(self) -> Fused:
-        return Fused(fused.random_walk, (self.scale,))
+        from . import fused  # compiled code is loaded where it is used
+
+        return fused.Fused(fused.random_walk, (self.scale,))
 
     def draw(self, here: Point, noise: Noise) -> Batch:
         return here.x + self.scale * noise.normal(tuple(here.x.shape))

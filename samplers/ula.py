@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import InvalidInput
 from ..targets.base import Target
-from . import fused
 from .base import Sampler, State, positive
-from .fused import Fused
 from .mala import MALA
 from .noise import Noise
+
+if TYPE_CHECKING:
+    from .fused import Fused
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class ULA(Sampler):
 
     @property
     def fused(self) -> Fused:
-        return Fused(fused.ula, (self.step_size, (2.0 * self.step_size) ** 0.5))
+        from . import fused  # compiled code is loaded where it is used
+
+        return fused.Fused(fused.ula, (self.step_size, (2.0 * self.step_size) ** 0.5))
 
     def step(self, target: Target, state: State, noise: Noise) -> State:
         x, h = state.x, self.step_size

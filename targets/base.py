@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # samplers may import targets, never the reverse: only the ty
 Batch = torch.Tensor  # (N, d)
 Values = torch.Tensor  # (N,)
 
+#: What is asked of a target: V, the score, or both in one pass.
+POTENTIAL, SCORE, BOTH = 1, 2, 3
+
 #: Depth (V - min V) beyond which a density is taken to be zero: exp(-45) = 3e-20.
 DEPTH = 45.0
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from . import kernels
 from .base import DEPTH, Batch, Constant, Target, Values, covariance, vector
 
 if TYPE_CHECKING:
@@ -97,6 +96,8 @@ class Gaussian(Target):
 
     @cached_property
     def kernel(self) -> Kernel:
+        from . import kernels  # compiled code is loaded where it is used
+
         return kernels.gaussian(self.mean.numpy(), (self.precision if self._inverse_variances is None else self._inverse_variances).numpy())
 
     def potential(self, x: Batch) -> Values:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput, Unsupported
-from . import kernels
-from .base import DEPTH, Batch, Constant, Target, Values, covariance
+from .base import BOTH, DEPTH, POTENTIAL, SCORE, Batch, Constant, Target, Values, covariance
 from .functional import holley_stroock
 from .spectrum import spectral_gap
 
@@ -97,6 +96,8 @@ class GaussianMixture(Target):
 
     @cached_property
     def kernel(self) -> Kernel:
+        from . import kernels  # compiled code is loaded where it is used
+
         diagonal = torch.diagonal(self.covs, dim1=1, dim2=2)
         if not bool((self.covs == torch.diag_embed(diagonal)).all()):
             # L^-1 is a factor of the precision: (L L^T)^-1 = L^-T L^-1
@@ -109,15 +110,18 @@ class GaussianMixture(Target):
         return kernels.mixture(self._log_weights.numpy(), self.means.numpy(), kind, precisions.numpy())
 
     def potential(self, x: Batch) -> Values:
-        fast = kernels.evaluate(self.kernel, x, kernels.POTENTIAL)
-        return fast[0] if fast else self.reference(x)[0]
+        return self._evaluate(x, POTENTIAL)[0]
 
     def score(self, x: Batch) -> Batch:
-        fast = kernels.evaluate(self.kernel, x, kernels.SCORE)
-        return fast[1] if fast else self.reference(x)[1]
+        return self._evaluate(x, SCORE)[1]
 
     def potential_and_score(self, x: Batch) -> tuple[Values, Batch]:
-        return kernels.evaluate(self.kernel, x, kernels.BOTH) or self.reference(x)
+        return self._evaluate(x, BOTH)
+
+    def _evaluate(self, x: Batch, want: int) -> tuple[Values, Batch]:
+        from .kernels import evaluate
+
+        return evaluate(self.kernel, x, want) or self.reference(x)
 
     def reference(self, x: Batch) -> tuple[Values, Batch]:
         """(V, score) as torch expressions: on every device, differentiable, and what the kernel is tested against."""

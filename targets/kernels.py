@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numba import int64, njit, types, void
 
+from .base import BOTH, POTENTIAL, SCORE
 from .compiled import FLAGS, compiled, exp, log
 
-#: What a kernel is asked for.
-POTENTIAL, SCORE, BOTH = 1, 2, 3
+__all__ = ["BOTH", "POTENTIAL", "SCORE", "Kernel", "block", "evaluate", "gaussian", "kernel_type", "logistic", "mixture"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from . import kernels
 from .base import Batch, Constant, Target, Values
-from .kernels import Kernel
+
+if TYPE_CHECKING:
+    from .kernels import Kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,8 @@ class LogisticRegression(Target):
 
     @cached_property
     def kernel(self) -> Kernel:
+        from . import kernels  # compiled code is loaded where it is used
+
         return kernels.logistic(self._signed.numpy(), self.prior_variance)
 
     def _against(self, x: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,7 +26,7 @@ from mixrate.theory.rate_mala_mixing import RateMALAMixingDim, RateMALAMixingKap
 from mixrate.theory.rate_scaling import ScalingAcceptance, _search, exact_optimum, gains, limit_of, optimum
 from mixrate.theory.verdict import Row, fit_corrected, judge_rate
 
-SAMPLERS: list[Sampler] = [RandomWalk(0.5), MALA(0.4), HMC(0.6, 5)]
+SAMPLERS: list[Sampler] = [RandomWalk(0.5), MALA(0.4), HMC(0.5, 10)]
 
 
 def integral(sampler: Sampler, d: int) -> tuple[float, float]:
@@ -91,7 +91,7 @@ def test_the_integrals_reach_the_limits_of_the_literature() -> None:
     assert (np.diff(slopes) > 0).all() and abs(slopes[-1] + 1 / 3) < 4e-3  # the finite-d term is of order d^(-1/3)
 
 
-def case_of(sampler: Sampler, d: int, n: int = 4000, variance: float = 1.0) -> Case:
+def case_of(sampler: Sampler, d: int, n: int = 20_000, variance: float = 1.0) -> Case:
     target = Gaussian.isotropic(d, variance)
     return Case(target, sampler, (0,), [Particles.of_target(target, n, seed=2)])
 

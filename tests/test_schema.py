@@ -150,8 +150,16 @@ WRONG_VALUES = [
     ("mean: 3.0", "mean: .nan", "4:15: start.mean: must be a finite number, got NaN"),
     ("cov: 1.0", "cov: [[1, x], [0, 1]]", "4:30: start.cov[0][1]: must be a number, got the text 'x'"),
     ("{mean: 3.0, cov: 1.0}", "targt", "4:8: start: must be 'target' or a mapping, got the text 'targt'; did you mean 'target'?"),
-    ("law: normal", "law: gird", "5:6: law: must be 'normal', 'grid', 'particles' or 'coupled' or a mapping, got the text 'gird'; did you mean 'grid'?"),
-    ("law: normal", "law: {kind: gird}", "5:13: law.kind: must be one of 'normal', 'grid', 'particles', 'coupled', got the text 'gird'; did you mean 'grid'?"),
+    (
+        "law: normal",
+        "law: gird",
+        "5:6: law: must be 'normal', 'grid', 'particles' or 'coupled' or a mapping, got the text 'gird'; did you mean 'grid'?",
+    ),
+    (
+        "law: normal",
+        "law: {kind: gird}",
+        "5:13: law.kind: must be one of 'normal', 'grid', 'particles', 'coupled', got the text 'gird'; did you mean 'grid'?",
+    ),
     ("law: normal", "law: {nodes: 5}", "5:6: law: missing key 'kind'"),
     ("law: normal", "law: {kind: grid, nodes: 6}", "5:26: law.nodes: must be odd, got 6"),
     (
