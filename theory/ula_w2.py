@@ -77,7 +77,9 @@ class ULAW2(Bound):
         figures = verdict.figures | {"smallest C": largest, "C of ula-w2-dk": DALALYAN_KARAGULYAN}
         for kappa, c in sorted(smallest.items()):
             figures |= {f"smallest C at kappa = {kappa:.4g}": c, f"C of ula-w2-dmm at kappa = {kappa:.4g}": float(np.sqrt(2 / kappa))}
-        why = verdict.why or f"smallest C {largest:.4g} over the sweep, proved with C = {self.constant:g}"
+        # pairs of chains give upper values, which ask for no C at all
+        said = f"smallest C {largest:.4g} over the sweep, proved with C = {self.constant:g}" if largest > 0 else ""
+        why = verdict.why or said
         return dataclasses.replace(verdict, figures=figures, why=why)
 
 
