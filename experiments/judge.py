@@ -63,6 +63,7 @@ def _verdict(spec: TheoremSpec, mine: pd.DataFrame, swept: list[str]) -> dict[st
         "source": str(theorem.source),
         "factor": spec.factor,
         "abscissa": getattr(theorem, "abscissa", ""),
+        "correction": getattr(theorem, "correction", None) or float("nan"),
         "quantity": theorem.quantity,
     }
 

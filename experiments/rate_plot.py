@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
-from ..theory.verdict import Fit, fit_exponent
+from ..theory.verdict import Fit, fit_corrected, fit_exponent
 from . import drawing
 from .curves import comparisons, label, settings, swept
 from .drawing import GREY, PENS, Pen
@@ -42,25 +42,28 @@ def rate(result: Result, verdict: dict[str, Any], rows: pd.DataFrame, title: str
         sense = re.match(r"at most|at least|", verdict["why"])
         stated = f"stated exponent: {sense.group() if sense else ''} {verdict['stated']:g}".replace(":  ", " ").replace("-", "−")
         entries.append(Line2D([], [], color=GREY, lw=1.2, ls=(0, (5, 3)), label=stated))
-    if any(len(fitted(part)[0]) < len(part) for part in parts):
+    if any(len(fitted(part, verdict.get("correction", np.nan))[0]) < len(part) for part in parts):
         entries.append(Line2D([], [], color="#444", ls="none", marker="o", mfc="white", label="left out of the fit"))
     drawing.legend(figure, [*entries, *drawing.floor(axes, rows)])
     return figure
 
 
-def fitted(part: pd.DataFrame) -> tuple[pd.DataFrame, Fit | None]:
+def fitted(part: pd.DataFrame, correction: float = np.nan) -> tuple[pd.DataFrame, Fit | None]:
     """The rows over which the exponent of a series is fitted, as the verdict does, and the fit."""
+    resolved = (part["measured"] > 2 * part["floor"]) & (part["upper"] - part["lower"] < 0.5 * part["measured"])
+    if np.isfinite(correction):
+        fit = fit_corrected(comparisons(part), correction)
+        return (part[resolved] if fit else part.iloc[:0]), fit
     fit = fit_exponent(comparisons(part))
     ends = re.search(r"x = (\S+?)\.\.(\S+)$", fit.regime) if fit else None
     if ends is None:
         return part.iloc[:0], fit
-    resolved = (part["measured"] > 2 * part["floor"]) & (part["upper"] - part["lower"] < 0.5 * part["measured"])
     return part[resolved & (part["x"] >= 0.99 * float(ends[1])) & (part["x"] <= 1.01 * float(ends[2]))], fit
 
 
 def _draw(axes: Axes, result: Result, verdict: dict[str, Any], part: pd.DataFrame, pen: Pen, alone: bool) -> Artist:
     """One series; returns its entry in the legend."""
-    used, fit = fitted(part)
+    used, fit = fitted(part, verdict.get("correction", np.nan))
     exponent, low, high = (verdict[c] for c in ("exponent", "low", "high"))
     if not alone or not np.isfinite(exponent):
         exponent, low, high = (fit.exponent, fit.low, fit.high) if fit else (np.nan,) * 3
@@ -77,15 +80,20 @@ def _draw(axes: Axes, result: Result, verdict: dict[str, Any], part: pd.DataFram
     if len(used) and np.isfinite(exponent):
         u, v = np.log(used["x"].to_numpy()), np.log(used["measured"].to_numpy())
         ends = np.array([u.min() - 0.04 * np.ptp(u), u.max() + 0.04 * np.ptp(u)])
+        bend = fit.bend if fit else 0.0
+
+        def shape(at: np.ndarray, steepness: float) -> np.ndarray:
+            return steepness * at + (bend * np.exp(-verdict.get("correction", np.nan) * at) if bend else 0.0)
 
         def line(at: np.ndarray, steepness: float) -> np.ndarray:
-            return np.exp(v.mean() + steepness * (at - u.mean()))
+            return np.exp(shape(at, steepness) + (v - shape(u, steepness)).mean())
 
-        axes.plot(np.exp(ends), line(ends, exponent), color=pen.colour, lw=1.4, ls="-" if alone else pen.dash, zorder=2)
+        along = np.linspace(*ends, 60) if bend else ends
+        axes.plot(np.exp(along), line(along, exponent), color=pen.colour, lw=1.4, ls="-" if alone else pen.dash, zorder=2)
         bottom, top = axes.get_ylim()
         apart = (top / bottom) ** 0.075
         if np.isfinite(verdict["stated"]):
-            axes.plot(np.exp(ends), line(ends, verdict["stated"]) * apart, color=GREY, lw=1.2, ls=(0, (5, 3)), zorder=1)
+            axes.plot(np.exp(along), line(along, verdict["stated"]) * apart, color=GREY, lw=1.2, ls=(0, (5, 3)), zorder=1)
         if alone:
             _triangle(axes, ends, lambda at: line(at, exponent) / apart, exponent, words.replace(" [", "\n["), pen)
     return Line2D([], [], color=pen.colour, marker=pen.marker, ms=5, lw=1.4, ls="-" if alone else pen.dash, label=name)

@@ -20,7 +20,7 @@ COLUMNS = (
 #: Columns of the verdicts, in order.
 VERDICT_COLUMNS = (
     "check", "theorem", "parameters", "kind", "word", "expect", "as_expected", "tightness", "stated", "exponent", "low", "high", "judged", "why",
-    "figures", "instrument", "statement", "source", "factor", "abscissa", "quantity",
+    "figures", "instrument", "statement", "source", "factor", "abscissa", "correction", "quantity",
 )  # fmt: skip
 
 

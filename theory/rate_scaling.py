@@ -285,11 +285,11 @@ class ScalingAcceptance(Identity):
         step, acceptance = exact_optimum(case.sampler, case.dim, unit, _search(case)[3])
         limit = limit_of(case.sampler, unit)
         stated = exact.limit_acceptance(family.power)
-        d = f"d = {case.dim}"
+        name = family.name.replace("_", " ")
         return [
-            Row.of(found.step, factor * step, label=f"{family.name}: best step, {d}"),
-            Row.of(found.acceptance, factor * acceptance, label=f"{family.name}: acceptance, {d}"),
-            Row.of(Estimate(limit, limit, limit), factor * stated, label=f"{family.name}: limit", tolerance=float(LARGE) ** -family.order + 1e-4),
+            Row.of(found.step, factor * step, label=f"{name}: best step; d = {case.dim}"),
+            Row.of(found.acceptance, factor * acceptance, label=f"{name}: acceptance; d = {case.dim}"),
+            Row.of(Estimate(limit, limit, limit), factor * stated, label=f"{name}: limit", tolerance=float(LARGE) ** -family.order + 1e-4),
         ]
 
     @staticmethod

@@ -177,13 +177,14 @@ def _vague(row: Row, error: float, useless: float) -> bool:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted exponent: slope of log y against log x, with an interval that spans the local slopes."""
+    """A fitted exponent: slope of log y against log x, with its interval; `bend` is the coefficient of a finite-size term."""
 
     exponent: float
     low: float
     high: float
     used: int
     regime: str
+    bend: float = 0.0
 
 
 def fit_exponent(rows: Sequence[Row]) -> Fit | None:
@@ -247,7 +248,7 @@ def fit_corrected(rows: Sequence[Row], order: float) -> Fit | None:
     half = float(np.sqrt(inverse[1, 1] * max(1.0, misfit / (len(good) - 3))))
     half += NEXT * abs(float((inverse @ design.T @ (x ** (-2 * order) / arms))[1]))
     regime = f"{len(good)} of {len(rows)} points, x = {x.min():.3g}..{x.max():.3g}, with a term of order x^-{order:.3g}"
-    return Fit(float(solution[1]), float(solution[1]) - half, float(solution[1]) + half, len(good), regime)
+    return Fit(float(solution[1]), float(solution[1]) - half, float(solution[1]) + half, len(good), regime, float(solution[2]))
 
 
 def judge_rate(rows: Sequence[Row], stated: float, sense: Literal["equal", "at most", "at least"], correction: float | None = None) -> Verdict:
