@@ -152,7 +152,12 @@ def simulate(
 
 def admit_memory(n: int, dim: int, recorded: int, size: int = 8) -> None:
     """Raise one line where the positions at `recorded` steps, of `size` bytes a number, would take more than 80 % of memory."""
-    memory.admit(size * n * dim * (recorded + 1), f"{n} particles in d = {dim} at {recorded} recorded steps")
+    memory.admit(positions_bytes(n, dim, recorded, size), f"{n} particles in d = {dim} at {recorded} recorded steps")
+
+
+def positions_bytes(n: int, dim: int, recorded: int, size: int = 8) -> int:
+    """Memory of the positions at the recorded steps and at the current one; the rest is a few megabytes of blocks."""
+    return size * n * dim * (recorded + 1)
 
 
 def admit_device(device: str) -> None:

@@ -197,15 +197,21 @@ def experiments(found: Sequence[Experiment]) -> None:
 
 
 def plan(found: Sequence[Experiment], out: Path) -> None:
-    """Cells by experiment, finished ones marked."""
+    """Cells by experiment, finished ones marked, with the memory that the positions of samples will take."""
+    from .experiments.components import build
     from .experiments.runner import cell_path
+    from .laws.particles import positions_bytes
 
     for e in found:
-        table = _table("cell", "sweep", "target", "sampler", "law", "steps", "finished", title=f"{e.title} ({len(e.points())} cells)")
+        table = _table("cell", "sweep", "target", "sampler", "law", "steps", "memory", "finished", title=f"{e.title} ({len(e.points())} cells)")
         for p in e.points():
             sweep = ", ".join(f"{k}={v}" for k, v in p.sweep.items())
             done = "yes" if cell_path(e, p, out).exists() else ""
-            table.add_row(p.key, sweep, p.target.name, p.sampler.name, p.law.kind, str(p.steps[-1]), done)
+            n = getattr(p.law, "n", 0) * (2 if p.law.kind == "coupled" else 1)
+            size = 4 if getattr(p.law, "dtype", "") == "float32" else 8
+            need = positions_bytes(n, build("target", p.target.name, p.target.params).dim, len(p.steps), size) if n else 0
+            memory = f"{need / 1e6:.3g} MB" if n else ""
+            table.add_row(p.key, sweep, p.target.name, p.sampler.name, p.law.kind, str(p.steps[-1]), memory, done)
         _console().print(table)
 
 
