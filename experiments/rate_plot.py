@@ -88,7 +88,7 @@ def _draw(axes: Axes, result: Result, verdict: dict[str, Any], part: pd.DataFram
         def line(at: np.ndarray, steepness: float) -> np.ndarray:
             return np.exp(shape(at, steepness) + (v - shape(u, steepness)).mean())
 
-        along = np.linspace(*ends, 60) if bend else ends
+        along = np.linspace(ends[0], ends[1], 60) if bend else ends
         axes.plot(np.exp(along), line(along, exponent), color=pen.colour, lw=1.4, ls="-" if alone else pen.dash, zorder=2)
         bottom, top = axes.get_ylim()
         apart = (top / bottom) ** 0.075

@@ -21,7 +21,7 @@ from .normal import Normal
 
 if TYPE_CHECKING:
     from ..samplers.fused import Fused
-    from ..targets.kernels import Kernel
+    from ..targets.kernel import Kernel
 
 #: Particles beyond this distance from the origin count as diverged.
 RADIUS = 1e8

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from scipy import special
-from scipy.interpolate import PchipInterpolator, make_interp_spline
 
 from ..laws.grid import Grid
 from .quantiles import between_quantiles, logits, quantiles
@@ -25,13 +25,13 @@ def knothe(x: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
     image = two(one.z[inside])[0]
     weight = p[rows].sum(1) / p.sum()
     given_p = logits(y, np.maximum(p[rows], 0.0))
-    given_q = make_interp_spline(two.x, logits(y, np.maximum(q[np.searchsorted(x, two.x)], 0.0)), k=3, axis=0)(image)
+    given_q = scipy.interpolate.make_interp_spline(two.x, logits(y, np.maximum(q[np.searchsorted(x, two.x)], 0.0)), k=3, axis=0)(image)
     level = np.linspace(-30.0, 30.0, 121)
     w = special.expit(level) * special.expit(-level) * 0.5
 
     def quantile(z: np.ndarray) -> np.ndarray:
         rising = np.concatenate([[True], np.diff(np.maximum.accumulate(z)) > 0])
-        return np.asarray(PchipInterpolator(z[rising], y[rising])(np.clip(level, z[rising][0], z[rising][-1])))
+        return np.asarray(scipy.interpolate.PchipInterpolator(z[rising], y[rising])(np.clip(level, z[rising][0], z[rising][-1])))
 
     inner = np.array([w @ (quantile(a) - quantile(b)) ** 2 for a, b in zip(given_p, given_q, strict=True)])
     outer, _, tail = between_quantiles(one, two, 0.0)

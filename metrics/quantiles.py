@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from scipy import special
-from scipy.interpolate import BSpline, make_interp_spline
 
 from ..errors import Unsupported
 from .base import Estimate
@@ -50,7 +50,7 @@ class Quantiles(NamedTuple):
 
     x: np.ndarray
     z: np.ndarray
-    spline: BSpline
+    spline: scipy.interpolate.BSpline
 
     def __call__(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The quantiles at these logits, and dz/dx there: Newton's method, kept inside the cell of each root."""
@@ -72,8 +72,8 @@ class Quantiles(NamedTuple):
 
 def logits(x: np.ndarray, density: np.ndarray) -> np.ndarray:
     """``logit F`` at the nodes for each row of densities; both tails keep relative accuracy, as each is summed from its own end."""
-    left = make_interp_spline(x, density, k=5, axis=-1).antiderivative()(x)
-    right = make_interp_spline(-x[::-1], density[..., ::-1], k=5, axis=-1).antiderivative()(-x[::-1])[..., ::-1]
+    left = scipy.interpolate.make_interp_spline(x, density, k=5, axis=-1).antiderivative()(x)
+    right = scipy.interpolate.make_interp_spline(-x[::-1], density[..., ::-1], k=5, axis=-1).antiderivative()(-x[::-1])[..., ::-1]
     tiny = 1e-40 * np.maximum(left[..., -1:], 1e-300)
     return np.asarray(np.log(np.maximum(left, tiny)) - np.log(np.maximum(right, tiny)))
 
@@ -84,7 +84,7 @@ def quantiles(x: np.ndarray, density: np.ndarray) -> Quantiles:
     if len(keep) < 6:
         raise Unsupported(f"the mesh resolves the law with {len(keep)} nodes; quantiles need at least 6")
     keep = np.arange(keep[0], keep[-1] + 1)
-    return Quantiles(x[keep], np.maximum.accumulate(z[keep]), make_interp_spline(x[keep], z[keep], k=5))
+    return Quantiles(x[keep], np.maximum.accumulate(z[keep]), scipy.interpolate.make_interp_spline(x[keep], z[keep], k=5))
 
 
 def _finer(x: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

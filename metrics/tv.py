@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from scipy import special
-from scipy.interpolate import PPoly, make_interp_spline
 
 from ..errors import Unsupported
 from ..laws.coupling import Coupled
@@ -165,8 +165,8 @@ def _inversion(laws: Whitened, spacing: float = 0.05) -> tuple[float, float]:
 
 def _between_roots(x: np.ndarray, f: np.ndarray) -> float:
     """1/2 int |f| of the quintic spline of `f`, exactly."""
-    spline = make_interp_spline(x, f, k=5)
-    roots = PPoly.from_spline((spline.t, spline.c, spline.k)).roots(extrapolate=False)
+    spline = scipy.interpolate.make_interp_spline(x, f, k=5)
+    roots = scipy.interpolate.PPoly.from_spline((spline.t, spline.c, spline.k)).roots(extrapolate=False)
     cuts = np.concatenate([[x[0]], np.sort(roots[np.isfinite(roots)]), [x[-1]]])
     return 0.5 * float(np.abs(np.diff(spline.antiderivative()(cuts))).sum())
 

@@ -16,7 +16,7 @@ import numpy as np
 from numba import int64, types, uint64
 
 from ..targets.compiled import compiled, log
-from ..targets.kernels import block, kernel_type
+from ..targets.kernel import block, kernel_type
 from . import philox
 
 

@@ -16,7 +16,7 @@ from ..errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:  # samplers may import targets, never the reverse: only the type is named here
     from ..samplers.noise import Noise
-    from .kernels import Kernel
+    from .kernel import Kernel
 
 Batch = torch.Tensor  # (N, d)
 Values = torch.Tensor  # (N,)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 import torch
-from scipy import optimize
 
 from .base import Constant, Target
 
@@ -35,7 +35,7 @@ def holley_stroock(target: Target, centre: float) -> Constant:
         return float(np.log(c) - np.ptp(difference) - np.abs(excess).max() * dx)
 
     top = float(np.diff(slope).max() / dx)
-    best = optimize.minimize_scalar(lambda c: -max(log_bound(c), -1e3), bounds=(1e-6 * top, top), method="bounded")
+    best = scipy.optimize.minimize_scalar(lambda c: -max(log_bound(c), -1e3), bounds=(1e-6 * top, top), method="bounded")
     grid = np.geomspace(1e-4 * top, top, 400)
     c = max([float(best.x), *map(float, grid)], key=log_bound)
     return Constant(float(np.exp(log_bound(c))), "bound", f"Holley-Stroock with a {c:.3g}-convex comparison potential")

@@ -15,7 +15,7 @@ from .base import DEPTH, Batch, Constant, Target, Values, covariance, vector
 
 if TYPE_CHECKING:
     from ..samplers.noise import Noise
-    from .kernels import Kernel
+    from .kernel import Kernel
 
 
 @dataclass(frozen=True, eq=False)

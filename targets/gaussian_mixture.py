@@ -18,7 +18,7 @@ from .spectrum import spectral_gap
 
 if TYPE_CHECKING:
     from ..samplers.noise import Noise
-    from .kernels import Kernel
+    from .kernel import Kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class GaussianMixture(Target):
         return self._evaluate(x, BOTH)
 
     def _evaluate(self, x: Batch, want: int) -> tuple[Values, Batch]:
-        from .kernels import evaluate
+        from .kernel import evaluate
 
         return evaluate(self.kernel, x, want) or self.reference(x)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 import torch
-from scipy import optimize
 
 from .base import Batch, Constant, Values
 from .one_dimensional import OneDimensional
@@ -54,4 +54,4 @@ def poincare_lower_bound(c: float) -> float:
 @cache
 def _best_shift() -> float:
     """The c that maximises `poincare_lower_bound`."""
-    return float(optimize.minimize_scalar(lambda c: -poincare_lower_bound(c), bounds=(1.0, 40.0), method="bounded").x)
+    return float(scipy.optimize.minimize_scalar(lambda c: -poincare_lower_bound(c), bounds=(1.0, 40.0), method="bounded").x)

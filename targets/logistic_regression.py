@@ -14,7 +14,7 @@ from ..errors import InvalidInput
 from .base import Batch, Constant, Target, Values
 
 if TYPE_CHECKING:
-    from .kernels import Kernel
+    from .kernel import Kernel
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 import torch
 from scipy import special
-from scipy.interpolate import make_interp_spline
 
 from .base import Batch, Target
 from .mesh import Mesh
@@ -52,7 +52,7 @@ class OneDimensional(Target):
     def _quantile(self) -> tuple[np.ndarray, np.ndarray]:
         """logit of the distribution function and the node, both strictly increasing."""
         x, w, _ = self._quadrature
-        density = make_interp_spline(x, w / (x[1] - x[0]), k=5).antiderivative()
+        density = scipy.interpolate.make_interp_spline(x, w / (x[1] - x[0]), k=5).antiderivative()
         left, right = density(x), density(x[-1]) - density(x)
         inside = np.flatnonzero((left > 1e-13) & (right > 1e-13))
         logit = np.log(left[inside]) - np.log(right[inside])
@@ -62,6 +62,6 @@ class OneDimensional(Target):
         u = noise.uniform((n, 1))
         logit, x = self._quantile
         # the distribution function is smooth in logit u, tails included
-        spline = make_interp_spline(logit, x, k=3)
+        spline = scipy.interpolate.make_interp_spline(logit, x, k=3)
         values = spline(np.clip(special.logit(u.double().cpu().numpy()), logit[0], logit[-1]))
         return torch.as_tensor(values).to(u)

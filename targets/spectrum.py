@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 import torch
-from scipy.interpolate import make_interp_spline
 from scipy.linalg import eigh_tridiagonal
 
 from ..errors import Unsupported
@@ -101,7 +101,7 @@ def gap_of_law(x: np.ndarray, log_density: np.ndarray) -> tuple[float, float]:
     """
     keep = np.flatnonzero(log_density > log_density.max() - 60.0)
     x, log_density = x[keep[0] : keep[-1] + 1], log_density[keep[0] : keep[-1] + 1]
-    spline = make_interp_spline(x, log_density, k=5)
+    spline = scipy.interpolate.make_interp_spline(x, log_density, k=5)
     found = []
     for cut in (0.0, 0.1 * float(x[-1] - x[0])):
         gaps = []

@@ -18,11 +18,11 @@ from mixrate.samplers.mala import MALA
 from mixrate.samplers.noise import Noise, Stream
 from mixrate.samplers.random_walk import RandomWalk
 from mixrate.samplers.ula import ULA
-from mixrate.targets import kernels
-from mixrate.targets.base import Target
+from mixrate.targets.base import BOTH, POTENTIAL, SCORE, Target
 from mixrate.targets.double_well import DoubleWell
 from mixrate.targets.gaussian import Gaussian
 from mixrate.targets.gaussian_mixture import GaussianMixture
+from mixrate.targets.kernel import Kernel, evaluate
 from mixrate.targets.logistic_regression import LogisticRegression
 
 MEANS = Stream("means").normal((4, 3))
@@ -51,19 +51,19 @@ def expression(target: Target, x: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     return v.detach(), -gradient
 
 
-def check_kernel(target: Target, kernel: kernels.Kernel, dtype: torch.dtype) -> None:
+def check_kernel(target: Target, kernel: Kernel, dtype: torch.dtype) -> None:
     """The kernel against the torch expression at 300 points, near and far, in both memory layouts, whatever is wanted."""
     x = (Stream("points").normal((300, target.dim)) * torch.logspace(-1, 1.3, 300, dtype=torch.float64)[:, None]).to(dtype)
     v, s = expression(target, x)
     unit = torch.finfo(dtype).eps
     scale = 1 + v.abs() + (x.double() ** 2).sum(1).to(dtype)
     for layout in (x, x.T.contiguous().T):
-        for want in (kernels.POTENTIAL, kernels.SCORE, kernels.BOTH):
-            found = kernels.evaluate(kernel, layout, want)
+        for want in (POTENTIAL, SCORE, BOTH):
+            found = evaluate(kernel, layout, want)
             assert found is not None
-            if want & kernels.POTENTIAL:
+            if want & POTENTIAL:
                 assert float(((found[0] - v).abs() / scale).max()) < 20 * unit
-            if want & kernels.SCORE:
+            if want & SCORE:
                 assert found[1].shape == x.shape and float(((found[1] - s).abs() / (1 + s.abs().amax(1, keepdim=True))).max()) < 60 * unit
 
 
@@ -91,8 +91,8 @@ def test_kernels_leave_to_torch_what_they_cannot_do() -> None:
     target, x = TARGETS["spheres"], Stream("x").normal((5, 3))
     hessian = torch.func.vmap(torch.func.hessian(lambda y: target.potential(y[None])[0]))(x)
     assert hessian.shape == (5, 3, 3) and bool(torch.isfinite(hessian).all())
-    assert target.kernel is not None and kernels.evaluate(target.kernel, x.half(), kernels.BOTH) is None
-    assert target.kernel is not None and kernels.evaluate(target.kernel, x.requires_grad_(True), kernels.BOTH) is None
+    assert target.kernel is not None and evaluate(target.kernel, x.half(), BOTH) is None
+    assert target.kernel is not None and evaluate(target.kernel, x.requires_grad_(True), BOTH) is None
     assert target.potential(torch.empty((0, 3), dtype=torch.float64)).shape == (0,)
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import optimize, special
+import scipy  # its parts are loaded where they are used
+from scipy import special
 
 
 def _chi2_nodes(k: int, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +71,7 @@ def hmc(eps: float, d: int, leapfrog_steps: float) -> tuple[float, float]:
 def best(curve: Callable[[float], tuple[float, float]], near: float) -> tuple[float, float]:
     """(step, acceptance) where the jump is largest, within a factor 20 of `near`."""
     bounds = np.log(near) - 3.0, np.log(near) + 3.0
-    found = optimize.minimize_scalar(lambda u: -curve(float(np.exp(u)))[1], bounds=bounds, method="bounded", options={"xatol": 1e-9})
+    found = scipy.optimize.minimize_scalar(lambda u: -curve(float(np.exp(u)))[1], bounds=bounds, method="bounded", options={"xatol": 1e-9})
     step = float(np.exp(found.x))
     return step, curve(step)[0]
 
@@ -80,5 +81,5 @@ def limit_acceptance(power: float) -> float:
 
     power: 2 (random walk: s ~ sigma), 2/3 (MALA: s ~ h^(3/2)), 1/2 (HMC at a fixed trajectory: s ~ eps^2, gain ~ eps).
     """
-    s = optimize.minimize_scalar(lambda s: -power * np.log(s) - special.log_ndtr(-s), bounds=(1e-3, 5.0), method="bounded").x
+    s = scipy.optimize.minimize_scalar(lambda s: -power * np.log(s) - special.log_ndtr(-s), bounds=(1e-3, 5.0), method="bounded").x
     return float(2 * special.ndtr(-s))

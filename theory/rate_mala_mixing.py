@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy import optimize, special
+import scipy  # its parts are loaded where they are used
+from scipy import special
 
 from ..errors import InvalidInput, Unsupported
 from ..metrics.base import Estimate
@@ -157,7 +158,7 @@ class RateMALAMixingDim(_Mixing):
             tried = np.linspace(-1.5, 1.2, 13) - np.log(d) / 3  # around d^(-1/3)
             i = int(np.argmin([steps(u) for u in tried]))
             around = float(tried[max(i - 1, 0)]), float(tried[min(i + 1, 12)])
-            best = float(optimize.minimize_scalar(steps, bounds=around, method="bounded", options={"xatol": 0.003}).x)
+            best = float(scipy.optimize.minimize_scalar(steps, bounds=around, method="bounded", options={"xatol": 0.003}).x)
         return [(float(d), _between(steps(best, 601), steps(best, 301)))]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy import optimize
+import scipy  # its parts are loaded where they are used
 
 from ..errors import InvalidInput
 from ..laws.normal import Normal, affine_map
@@ -189,5 +189,5 @@ def fewest_steps(case: Case, eps: float) -> int:
     counts = [steps(float(h)) for h in grid]
     i = int(np.argmin(counts))
     around = np.log([grid[min(i + 1, len(grid) - 1)], grid[max(i - 1, 0)]])
-    best = optimize.minimize_scalar(lambda u: np.log(steps(float(np.exp(u)))), bounds=tuple(around), method="bounded", options={"maxiter": 25})
+    best = scipy.optimize.minimize_scalar(lambda u: np.log(steps(float(np.exp(u)))), bounds=tuple(around), method="bounded", options={"maxiter": 25})
     return min(min(counts), steps(float(np.exp(best.x))))
