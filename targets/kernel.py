@@ -1,6 +1,7 @@
 """What a compiled potential and score is: a function over a block of particles, and the numbers it needs.
 
-A target may declare a `Kernel` (those here are in `kernels.py`). The particle engine hands it to the compiled samplers, and `evaluate` runs it on a batch; the target's own torch expression stays what it is tested against.
+A target may declare a `Kernel` (those here are in `kernels.py`). The particle engine hands it to the compiled samplers, and
+`evaluate` runs it on a batch; the target's own torch expression stays what it is tested against.
 """
 
 from __future__ import annotations
