@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from threadpoolctl import threadpool_limits
 
-from ..errors import InvalidInput
+from ..errors import Diverged, InvalidInput
 from ..samplers.base import Sampler
-from ..samplers.metropolis import Metropolis
 from ..samplers.noise import Stream
 from ..targets.base import Batch, Target
 from . import memory
@@ -118,9 +117,12 @@ def simulate(
             are driven by the same numbers, particle by particle.
         compiled: off, every step runs through torch: the reference that the compiled chains are tested against.
 
-    Errors: `InvalidInput` where the recorded positions would take more than 80 % of the machine's memory.
+    Errors: `InvalidInput` where the recorded positions would take more than 80 % of the machine's memory; `Diverged` where
+        particles of the start have diverged before: they cannot be taken up again.
     """
     sampler.admit(target)
+    if start.diverged > 0:
+        raise Diverged(f"{start.diverged:.2%} of the particles that are to go on have diverged", start.first_diverged or 0, start.diverged)
     ks, x = list(checkpoints), start.x
     if x.dtype not in (torch.float32, torch.float64):
         raise InvalidInput(f"particles are float32 or float64, got {x.dtype}")
@@ -145,7 +147,7 @@ def simulate(
     for i, k in enumerate(ks):
         marks = [end[i] for end in ends]
         first = [m.first for m in marks if m.first is not None]
-        rate = sum(m.accepted for m in marks) / (start.n * k) if k and isinstance(sampler, Metropolis) else None
+        rate = sum(m.accepted for m in marks) / (start.n * k) if k and sampler.accepts else None
         laws.append(Particles(chain.out[i], start.seed, sum(m.gone for m in marks) / start.n, min(first, default=None), start.steps + k, rate))
     return laws
 
@@ -235,14 +237,13 @@ class _Chain:
         x = x.T.contiguous().T  # along the particles in memory
         # step 0 of the stream belongs to init, so step i of the chain draws from counter i + 1
         state = self.sampler.init(self.target, x, stream.at(origin))
-        counts = isinstance(self.sampler, Metropolis)
         alive, first, accepted = _inside(x), self.start.first_diverged, before[-1].accepted if before else 0
         marks: list[_Mark] = []
         lost = not bool(alive.all())
         for i, k in enumerate(rest, len(before)):
             for step in range(origin + done + 1, origin + k + 1):
                 new = self.sampler.step(self.target, state, stream.at(step))
-                if counts:
+                if self.sampler.accepts:
                     accepted += int((new.x[:, 0] != state.x[:, 0]).sum())
                 inside = _inside(new.x)
                 if lost or not bool(inside.all()):

@@ -46,6 +46,7 @@ class Sampler(ABC):
         score_evaluations: scores per particle and step.
         potential_evaluations: potentials per particle and step.
         needs: capabilities of the target that `step` uses.
+        accepts: whether a step is a proposal that is accepted or rejected: particles then know their acceptance rate.
     """
 
     version: ClassVar[int] = 1
@@ -53,6 +54,7 @@ class Sampler(ABC):
     score_evaluations: ClassVar[float] = 0.0
     potential_evaluations: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ()
+    accepts: ClassVar[bool] = False
 
     @abstractmethod
     def step(self, target: Target, state: Any, noise: Noise) -> Any:

@@ -38,6 +38,7 @@ class HMC(Sampler):
     leapfrog_steps: int = 10
 
     potential_evaluations: ClassVar[float] = 1.0
+    accepts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(self.step_size, "step_size")

@@ -44,6 +44,7 @@ class Metropolis(Sampler):
         https://doi.org/10.1093/biomet/57.1.97
     """
 
+    accepts: ClassVar[bool] = True
     uses_score: ClassVar[bool] = False
 
     # Hooks.

@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from mixrate.errors import InvalidInput
+from mixrate.errors import Diverged, InvalidInput
 from mixrate.laws import memory, particles
 from mixrate.laws.normal import Normal
 from mixrate.laws.particles import Particles, simulate
 from mixrate.samplers.base import Sampler, State
+from mixrate.samplers.hmc import HMC
+from mixrate.samplers.independence import Independence
 from mixrate.samplers.mala import MALA
 from mixrate.samplers.noise import Noise, Stream
 from mixrate.samplers.random_walk import RandomWalk
 from mixrate.samplers.ula import ULA
 from mixrate.targets.base import BOTH, POTENTIAL, SCORE, Target
-from mixrate.targets.double_well import DoubleWell
 from mixrate.targets.gaussian import Gaussian
 from mixrate.targets.gaussian_mixture import GaussianMixture
 from mixrate.targets.kernel import Kernel, evaluate
 from mixrate.targets.logistic_regression import LogisticRegression
+from mixrate.targets.skew_logistic import SkewLogistic
 
 MEANS = Stream("means").normal((4, 3))
 MATRICES = [[[1.0, 0.3, 0.0], [0.3, 0.5, -0.2], [0.0, -0.2, 0.8]], [[2.0, 0.0, 0.4], [0.0, 1.0, 0.0], [0.4, 0.0, 0.6]]]
@@ -164,9 +166,9 @@ def test_blocks_and_threads_change_no_bit(sampler: Sampler, compiled: bool, monk
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
-@pytest.mark.parametrize("name", ["spheres", "double well"])
+@pytest.mark.parametrize("name", ["spheres", "skew"])
 def test_a_chain_that_is_taken_up_again_goes_on_as_if_it_had_not_stopped(name: str, sampler: Sampler) -> None:
-    target = DoubleWell() if name == "double well" else TARGETS[name]
+    target = SkewLogistic() if name == "skew" else TARGETS[name]
     origin = start(target, 200)
     (stop,) = simulate(origin, sampler, target, [5])
     (end,) = simulate(stop, sampler, target, [4])
@@ -198,6 +200,21 @@ def test_particles_outside_from_the_start_are_frozen_and_counted() -> None:
     (law,) = simulate(Particles(x), MALA(0.1), TARGETS["spheres"], [5])
     assert law.diverged == 0.2
     assert bool(torch.isnan(law.x[3]).all()) and torch.equal(law.x[7], x[7]) and bool((law.x[:3] != x[:3]).all())
+
+
+def test_diverged_particles_are_not_taken_up_again() -> None:
+    (law,) = simulate(start(TARGETS["spheres"], 50), ULA(20.0), TARGETS["spheres"], [40])
+    assert law.diverged == 1.0
+    with pytest.raises(Diverged, match=r"100.00% of the particles that are to go on have diverged"):
+        simulate(law, ULA(0.1), TARGETS["spheres"], [1])
+
+
+def test_whatever_accepts_or_rejects_says_how_often() -> None:
+    target = TARGETS["spheres"]
+    for sampler in (HMC(0.5, 4), MALA(0.1), Independence(9.0)):
+        (law,) = simulate(start(target, 500), sampler, target, [5])
+        assert law.acceptance is not None and 0.01 < law.acceptance < 1.0
+    assert simulate(start(target, 500), ULA(0.1), target, [5])[0].acceptance is None
 
 
 def test_a_subclass_with_a_step_of_its_own_is_what_runs() -> None:
