@@ -33,7 +33,8 @@ def check(names: list[str], out: Path) -> None:
 
 
 def test_the_reference_covers_every_smoke_experiment() -> None:
-    assert set(pd.read_csv(REFERENCE)["experiment"]) == set(SHIPPED)
+    judged = {name for name, e in SHIPPED.items() if any(p.theorems for p in e.points())}
+    assert set(pd.read_csv(REFERENCE)["experiment"]) == judged
 
 
 def test_quick_experiments_agree_with_the_reference(tmp_path: Path) -> None:
