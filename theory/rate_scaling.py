@@ -27,8 +27,9 @@ from .verdict import Row
 #: Groups of particles that the jackknife leaves out in turn.
 GROUPS = 50
 
-#: The maximum is that of a cubic through the log gain within this distance, in the logarithm of the step.
-WINDOW = 0.5
+#: The maximum is that of a polynomial through the log gain within this distance, in the logarithm of the step: of degree 4
+#: it is off by at most 0.3 % on the exact curves, a cubic by 2 to 4 % (and the acceptance of MALA by 0.01 to 0.02).
+WINDOW, DEGREE = 0.5, 4
 
 #: Level of the intervals that enter a fit, and of those that a row of an identity is judged by: there are tens of rows.
 FIT, ROW = 0.99, 1 - 1e-6
@@ -100,7 +101,7 @@ def _log_steps(sampler: Sampler, lo: float, hi: float, count: int) -> np.ndarray
 
 
 def optimum(case: Case, level: float = FIT) -> Optimum:
-    """From exact draws of the target, one proposal at each of a range of steps; a rough search, then a cubic fit. Intervals
+    """From exact draws of the target, one proposal at each of a range of steps; a rough search, then a polynomial fit. Intervals
     by the jackknife over groups of particles, with Student's quantile."""
     log_step, share, errors, _ = _search(case)
     reach = errors * float(special.stdtrit(GROUPS - 1, (1 + level) / 2))
@@ -145,15 +146,16 @@ def _search(case: Case) -> tuple[float, float, np.ndarray, float]:
 
 
 def _peak(u: np.ndarray, gain: np.ndarray, accepted: np.ndarray) -> tuple[float, float]:
-    """(where the cubic through log gain is largest, the quadratic through the acceptance there)."""
-    slope = np.polyder(np.polyfit(u, np.log(np.maximum(gain, 1e-300)), min(3, len(u) - 1)))
+    """(where the polynomial through log gain is largest, the one through the acceptance there)."""
+    degree = min(DEGREE, len(u) - 1)
+    slope = np.polyder(np.polyfit(u, np.log(np.maximum(gain, 1e-300)), degree))
     roots = np.roots(slope)
     real = roots[np.abs(roots.imag) < 1e-9].real
     tops = real[np.polyval(np.polyder(slope), real) < 0]
     if len(tops) == 0 or np.abs(tops).min() > 2 * WINDOW:
         raise Unsupported("the expected squared jump has no maximum among the steps tried: use more particles")
     top = float(tops[np.argmin(np.abs(tops))])
-    return top, float(np.polyval(np.polyfit(u, accepted, min(3, len(u) - 1)), top))
+    return top, float(np.polyval(np.polyfit(u, accepted, degree), top))
 
 
 def _unmet(case: Case, family: Family) -> list[str]:
@@ -300,7 +302,7 @@ class ScalingAcceptance(Identity):
 @cache
 def exact_optimum(sampler: Sampler, d: int, unit: float, centre: float) -> tuple[float, float]:
     """(best step, its acceptance) on N(0, I_d), the step in units of `unit`: the integrals at the steps that the measurement
-    tries about log step = `centre`, through the same cubic."""
+    tries about log step = `centre`, through the same polynomial."""
     log_steps = _log_steps(sampler, centre - WINDOW, centre + WINDOW, 9)
     found = np.array([_exact(sampler, d, float(np.exp(u)) / unit, unit) for u in log_steps])
     top, acceptance = _peak(log_steps - centre, found[:, 1], found[:, 0])
