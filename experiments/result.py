@@ -61,4 +61,5 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def ledger_table(results: Sequence[Result]) -> pd.DataFrame:
     """The verdicts of several experiments in one table, small enough to keep under version control."""
     kept = ["check", "theorem", "parameters", "factor", "expect", "word", "tightness", "stated", "exponent", "low", "high", "judged", "instrument"]
-    return pd.concat([r.verdicts[kept].assign(experiment=r.name) for r in results], ignore_index=True)[["experiment", *kept]]
+    judged = [r for r in results if len(r.verdicts)] or list(results)  # an empty frame would take the others' types away
+    return pd.concat([r.verdicts[kept].assign(experiment=r.name) for r in judged], ignore_index=True)[["experiment", *kept]]
