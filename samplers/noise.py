@@ -76,7 +76,8 @@ class Stream(Noise):
             if self._generator is None:
                 place = hashlib.sha256(repr((self.words, self.first, self.step)).encode()).digest()
                 self._generator = torch.Generator(self.device).manual_seed(int.from_bytes(place[:8], "little", signed=True))
-            return torch.Tensor(on_device(shape, generator=self._generator, dtype=self.dtype, device=self.device))
+            drawn: torch.Tensor = on_device(shape, generator=self._generator, dtype=self.dtype, device=self.device)
+            return drawn
         n, numbers = shape[0], math.prod(shape[1:])
         dtype = np.float64 if self.dtype == torch.float64 else np.float32
         out = torch.empty((numbers, n), dtype=self.dtype)

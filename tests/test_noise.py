@@ -250,6 +250,17 @@ def test_planted_bugs_are_caught(check: Callable[[], None]) -> None:
         check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_branch_of_other_devices_draws_what_was_asked_for(dtype: torch.dtype) -> None:
+    """Through torch's own CPU generator: precision, shape, reproducibility and law, where no other device is there."""
+    stream = Stream("branch", dtype=dtype)
+    stream._on_cpu = False
+    z, again, later = stream.at(3).normal((N // 4, 4)), stream.at(3).normal((N // 4, 4)), stream.at(4).normal((N // 4, 4))
+    assert z.dtype == dtype and torch.equal(z, again) and not torch.equal(z, later)
+    check_normal(z.double().numpy().ravel())
+    check_uniform(stream.at(5).uniform((N,)).double().numpy())
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_device_draws_its_own_reproducible_noise(dtype: torch.dtype) -> None:
