@@ -110,7 +110,7 @@ def _files(kind: Kind) -> dict[str, Callable[[], type]]:
         family |= grown
 
     def concrete(node: ast.ClassDef) -> bool:
-        return any("dataclass" in ast.unparse(d) for d in node.decorator_list) and "abstractmethod" not in ast.unparse(node)
+        return not node.name.startswith("_") and any("dataclass" in ast.unparse(d) for d in node.decorator_list) and "abstractmethod" not in ast.unparse(node)
 
     return {name: partial(_from_file, kind, name) for name, node, _ in classes if node.name in family and concrete(node)}
 
@@ -123,12 +123,12 @@ def _from_file(kind: Kind, name: str) -> type:
 
 
 def _defined(kind: Kind, module: types.ModuleType) -> dict[str, type]:
-    """The concrete components (dataclasses) that a module itself defines, by name: the module's, or a theorem's `id`."""
+    """The concrete components (public dataclasses) that a module itself defines, by name: the module's, or a theorem's `id`."""
     folder, base = FOLDERS[kind]
     parent = getattr(importlib.import_module(f"{ROOT}.{folder}.base"), base)
     found: dict[str, type] = {}
     for cls in vars(module).values():
-        own = isinstance(cls, type) and cls.__module__ == module.__name__ and "__dataclass_fields__" in vars(cls)
+        own = isinstance(cls, type) and cls.__module__ == module.__name__ and "__dataclass_fields__" in vars(cls) and cls.__name__[0] != "_"
         if own and issubclass(cls, parent) and not inspect.isabstract(cls):
             name = vars(cls)["id"] if kind == "theorem" else module.__name__.rsplit(".", 1)[-1]
             if found.setdefault(name, cls) is not cls:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -43,6 +43,46 @@ class Constant:
     why: str
 
 
+class Constants(Mapping[str, Constant]):
+    """Constants by name. One that takes time is given as a function of no arguments, called when it is first asked for; where
+    that raises `Unsupported` the constant is not declared, and the others are.
+
+    Arguments:
+        entries: constants, or functions that compute one (a `functools.partial` goes into other processes, a lambda does not).
+    """
+
+    def __init__(self, **entries: Constant | Callable[[], Constant]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> Constant:
+        entry = self._entries[name]
+        if not isinstance(entry, Constant):
+            try:
+                entry = self._entries[name] = entry()
+            except Unsupported:
+                del self._entries[name]
+                raise KeyError(name) from None
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name in tuple(self._entries) if name in self])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+class Split(NamedTuple):
+    """A density that is a product after a rotation: coordinates ``y = x Q`` are independent groups.
+
+    Arguments:
+        basis: Q, orthogonal, shape (d, d); None for the identity.
+        factors: targets of the groups, in the order of y; their dimensions add up to d.
+    """
+
+    basis: torch.Tensor | None
+    factors: tuple[Target, ...]
+
+
 class Target(ABC):
     """A density exp(-V(x)) / Z on R^d.
 
@@ -53,11 +93,17 @@ class Target(ABC):
     Constants in use (`constants` maps the name to a `Constant`):
         m: ``m I <= Hess V`` (strong convexity where m > 0).
         M: ``-M I <= Hess V <= M I`` (smoothness).
-        lsi: log-Sobolev constant alpha in ``KL(mu|pi) <= J(mu|pi) / (2 alpha)``.
-        poincare: Poincare constant alpha in ``Var f <= E|grad f|^2 / alpha``.
+        lsi: log-Sobolev constant alpha in ``KL(mu|pi) <= J(mu|pi) / (2 alpha)``; 0 where there is none.
+        poincare: Poincare constant alpha in ``Var f <= E|grad f|^2 / alpha``; 0 where there is none.
+
+    Class attributes:
+        version: raised when what the class computes changes.
+        examples: the instances that `mixrate list targets` shows and `mixrate certify --all` certifies: pairs of a class
+            method (empty for the class itself) and its parameters, as a YAML would give them.
     """
 
     version: ClassVar[int] = 1
+    examples: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ()
 
     @property
     @abstractmethod
@@ -84,6 +130,15 @@ class Target(ABC):
             (gradient,) = torch.autograd.grad(value.sum(), y)
         return value.detach(), -gradient
 
+    def hessian(self, x: Batch) -> torch.Tensor:
+        """Hess V at each row of `x`, shape (N, d, d). Default: d reverse passes over the gradient of `potential`."""
+        with torch.enable_grad():
+            y = x.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.potential(y).sum(), y, create_graph=True)
+            columns = gradient.sum(0) if gradient.requires_grad else ()  # a piecewise linear V: nothing left to differentiate
+            rows = [torch.autograd.grad(c, y, retain_graph=True, materialize_grads=True, allow_unused=True)[0] for c in columns]
+        return torch.stack(rows, 1) if rows else x.new_zeros((*x.shape, x.shape[1]))
+
     @property
     def kernel(self) -> Kernel | None:
         """V and the score as compiled loops over a block of particles, which `samplers/fused.py` runs; or None."""
@@ -109,9 +164,18 @@ class Target(ABC):
         """Whether the density is Gaussian, so that `moments` determine it."""
         return False
 
+    @property
+    def split(self) -> Split | None:
+        """The density as a product of densities in fewer dimensions, or None."""
+        return None
+
     def sample(self, n: int, noise: Noise) -> Batch:
         """`n` independent exact draws, shape (n, d)."""
         raise Unsupported(f"{self.name} has no exact sampler")
+
+    def noised(self, time: float) -> Target:
+        """The law of ``exp(-t) X + sqrt(1 - exp(-2t)) xi``, X from the target: the Ornstein-Uhlenbeck flow ``dX = -X dt + sqrt(2) dB``."""
+        raise Unsupported(f"{self.name} has no closed form after noising")
 
     def restricted_gaussian(self, y: Batch, variance: float, noise: Noise) -> Batch:
         """One exact draw per row of `y` from the density proportional to exp(-V(x) - |x - y|^2 / (2 variance))."""
@@ -153,8 +217,8 @@ class Target(ABC):
     @final
     def capabilities(self) -> tuple[str, ...]:
         """Names of the optional hooks that this target declares."""
-        methods = ("score", "sample", "restricted_gaussian")
-        values = ("log_normalizer", "moments")
+        methods = ("score", "sample", "restricted_gaussian", "noised", "hessian", "kernel")
+        values = ("log_normalizer", "moments", "split")
         return tuple([h for h in methods if getattr(type(self), h) is not getattr(Target, h)] + [h for h in values if getattr(self, h) is not None])
 
     @cached_property
@@ -182,6 +246,8 @@ def content(value: Any) -> bytes:
     if isinstance(value, (torch.Tensor, np.ndarray)):
         array = np.asarray(value, dtype=float)
         return str(array.shape).encode() + (array + 0.0).tobytes()  # + 0.0 makes -0.0 and 0.0 one value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return repr(float(value)).encode()
     return repr(value).encode()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import scipy  # its parts are loaded where they are used
 import torch
 
-from .base import Constant, Target
+from ..errors import Unsupported
+from .base import Constant, Constants, Target
 
 
 def holley_stroock(target: Target, centre: float) -> Constant:
@@ -39,3 +43,23 @@ def holley_stroock(target: Target, centre: float) -> Constant:
     grid = np.geomspace(1e-4 * top, top, 400)
     c = max([float(best.x), *map(float, grid)], key=log_bound)
     return Constant(float(np.exp(log_bound(c))), "bound", f"Holley-Stroock with a {c:.3g}-convex comparison potential")
+
+
+def tensorised(factors: Sequence[Target]) -> Constants:
+    """Constants of a product: the smallest m, lsi and poincare of the factors, the largest M; where all declare one.
+
+    References: Bakry, Gentil, Ledoux, "Analysis and Geometry of Markov Diffusion Operators" (2014), Propositions 4.3.1 and
+        5.2.7, https://doi.org/10.1007/978-3-319-00227-9
+    """
+    distinct = tuple(dict.fromkeys(factors))
+    return Constants(**{name: partial(_extreme, distinct, name) for name in ("m", "M", "lsi", "poincare")})
+
+
+def _extreme(factors: tuple[Target, ...], name: str) -> Constant:
+    found = [factor.constants.get(name) for factor in factors]
+    known = [constant for constant in found if constant is not None]
+    if len(known) < len(found):
+        raise Unsupported(f"{name} is not known for every factor")
+    pick = max if name == "M" else min
+    extreme = pick(known, key=lambda constant: constant.value)
+    return extreme if len(factors) == 1 else Constant(extreme.value, extreme.how, f"{'largest' if name == 'M' else 'smallest'} factor: {extreme.why}")

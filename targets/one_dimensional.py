@@ -58,10 +58,13 @@ class OneDimensional(Target):
         logit = np.log(left[inside]) - np.log(right[inside])
         return logit, x[inside]
 
-    def sample(self, n: int, noise: Noise) -> Batch:
-        u = noise.uniform((n, 1))
+    def quantile(self, u: torch.Tensor) -> torch.Tensor:
+        """The inverse of the distribution function at each entry of `u`, any shape, entries in (0, 1)."""
         logit, x = self._quantile
         # the distribution function is smooth in logit u, tails included
         spline = scipy.interpolate.make_interp_spline(logit, x, k=3)
         values = spline(np.clip(special.logit(u.double().cpu().numpy()), logit[0], logit[-1]))
         return torch.as_tensor(values).to(u)
+
+    def sample(self, n: int, noise: Noise) -> Batch:
+        return self.quantile(noise.uniform((n, 1)))
