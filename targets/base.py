@@ -227,8 +227,9 @@ class Target(ABC):
         digest = hashlib.sha256(f"{self.name}:{type(self).__qualname__}:{self.version}".encode())
         parameters: tuple[Field[Any], ...] = fields(self) if is_dataclass(self) else ()
         for field in parameters:
+            value = getattr(self, field.name)
             digest.update(f"|{field.name}=".encode())
-            digest.update(content(getattr(self, field.name)))
+            digest.update(content(float(value) if type(value) is int else value))  # 1 and 1.0 are one density
         return f"{self.name}[d={self.dim}]v{self.version}-{digest.hexdigest()[:12]}"
 
     @final
@@ -246,8 +247,6 @@ def content(value: Any) -> bytes:
     if isinstance(value, (torch.Tensor, np.ndarray)):
         array = np.asarray(value, dtype=float)
         return str(array.shape).encode() + (array + 0.0).tobytes()  # + 0.0 makes -0.0 and 0.0 one value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return repr(float(value)).encode()
     return repr(value).encode()
 
 
