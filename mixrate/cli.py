@@ -1,4 +1,4 @@
-"""The command line: ``mixrate run | verify | list | validate | plan | compare | report | cite | schema``.
+"""The command line: ``mixrate run | verify | certify | list | validate | plan | compare | report | cite | schema``.
 
 Exit codes: 0 everything came out as expected, 1 something did not, 2 bad input, 3 something is inconclusive under
 ``--strict``. Heavy modules are imported inside the commands, so that ``mixrate --help`` answers at once.
@@ -92,9 +92,8 @@ def verify(
 
             raise InvalidInput(f"unknown theorem {name!r}, known: {', '.join(known)}{suggest(name, known)}")
     chosen = [e for e in _shipped(tier) if not ids or any(t.id in ids for p in e.points() for t in p.theorems)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # workers take seconds to start: a handful of cells is done sooner without them
-    workers = jobs or (cores if sum(len(e.points()) for e in chosen) > 40 else 1)
+    workers = jobs or (_cores() if sum(len(e.points()) for e in chosen) > 40 else 1)
     results = _run(chosen, out, workers, [], png=False)  # the page needs no PNGs
     display.ledger(results, ids or known)
     path = write(results, out / f"verify-{tier.value}.html", f"The theorem ledger, tier {tier.value}")
@@ -105,6 +104,49 @@ def verify(
     raise typer.Exit(_code(results, strict, set(ids)))
 
 
+@app.command()
+def certify(
+    targets: Annotated[list[str], typer.Argument(help="Targets by their YAML names; each name's examples, or one name with --set.")] = [],
+    all_: Annotated[bool, typer.Option("--all", help="Every example of every target.")] = False,
+    set_: Annotated[list[str], typer.Option("--set", help="Parameter of the one target: dim=10. Repeatable.")] = [],
+    out: Annotated[Path, typer.Option(help="Folder of the table and the page.")] = RUNS,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: one per core.")] = 0,
+    plugin: Plugins = [],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where something declared could not be decided.")] = False,
+) -> None:
+    """Certify targets: what each declares, checked by independent routes; a table and a page."""
+    from . import display
+    from .experiments.certificates import certify_all, table, write
+    from .experiments.document import Document
+    from .experiments.runner import pool
+    from .experiments.zoo import chosen, everything
+
+    _load(plugin)
+    if all_ == bool(targets):
+        raise InvalidInput(f"certify needs target names or --all, got {'both' if all_ else 'neither'}")
+    params = {}
+    for item in set_:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise InvalidInput(f"--set {item}: must be parameter=value")
+        params[key] = Document.parse(text, f"--set {item}").data
+    if all_ and params:
+        raise InvalidInput("--set is for one target, got --all")
+    instances = everything() if all_ else chosen(targets, params)
+    for instance in instances:
+        instance.build()  # bad parameters get their line before anything runs
+    with display.counted(len(instances)) as advance, pool((jobs or _cores()) if len(instances) > 3 else 1, plugin) as executor:
+        certificates = certify_all(instances, executor, advance)
+    display.certificates(certificates)
+    out.mkdir(parents=True, exist_ok=True)
+    name = "certify" if all_ or len(targets) > 1 else f"certify-{targets[0]}"
+    table(certificates).to_csv(out / f"{name}.csv", index=False, float_format="%.10g")
+    typer.echo(f"table: {out / f'{name}.csv'}")
+    typer.echo(f"page: {write(certificates, instances, out / f'{name}.html')}")
+    words = [c.word for c in certificates]
+    raise typer.Exit(1 if "failed" in words else 3 if strict and "open" in words else 0)
+
+
 @app.command("list")
 def list_(what: Annotated[What, typer.Argument(help="What to list; all counts by default.")] = What.theorems, plugin: Plugins = []) -> None:
     """List targets, samplers, metrics, theorems or the experiments that ship with mixrate."""
@@ -113,6 +155,8 @@ def list_(what: Annotated[What, typer.Argument(help="What to list; all counts by
     _load(plugin)
     if what is What.experiments:
         display.experiments(_shipped(Tier.full))
+    elif what is What.targets:
+        display.targets()
     else:
         display.components(what.value)
 
@@ -187,6 +231,11 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _theorem_ids() -> tuple[str, ...]:

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     from .experiments.compare import Difference
     from .experiments.result import Result
     from .experiments.schema import Experiment
+    from .targets.base import Target
+    from .theory.certificate.base import Certificate
 
+CERTIFIED = {"certified": "green", "failed": "bold red", "open": "yellow", "measured": "dim"}
 COLOUR = {"holds": "green", "violated": "bold red", "inconclusive": "yellow", "not applicable": "dim"}
 INSTRUMENT = {"A": "affine", "G": "grid", "P": "particles", "C": "coupling", "Q": "closed form"}
 #: Rows of a table of plain metrics that a terminal is asked to show.
@@ -161,6 +165,62 @@ def _first_line(found: Any) -> str:
     import inspect
 
     return (inspect.getdoc(found) or "").split("\n\n")[0].replace("\n", " ").replace("``", "")
+
+
+@contextmanager
+def counted(total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar over `total` things, on stderr; yields what is told the name of each that is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda name: progress.update(task, advance=1, description=name)
+
+
+def certificates(found: Sequence[Certificate]) -> None:
+    """Every finding of one certificate, or a line per certificate and what is not certified."""
+    console = _console()
+    for certificate in found if len(found) <= 3 else ():
+        table = _table("what", "how", "", "declared", "known", "found", "error", "note", title=escape(f"{certificate.target}: {certificate.id}"))
+        for f in certificate.findings:
+            numbers = _number(f.declared, 7), f.known, _number(f.found, 7), _number(f.error, 2)
+            table.add_row(f.what, escape(f.how), f"[{CERTIFIED[f.word]}]{f.word}[/]", *numbers, escape(f.note))
+        console.print(table)
+    if len(found) <= 3:
+        return
+    table = _table("target", "certificate", "findings", "seconds", "not certified", title="Certificates")
+    for certificate in found:
+        missing = "; ".join(f"{f.what} ({f.word}): {f.note or f.how}" for f in certificate.findings if f.word in ("failed", "open"))
+        seconds = f"{sum(f.seconds for f in certificate.findings):.2g}"
+        word = f"[{CERTIFIED[certificate.word]}]{certificate.word}[/]"
+        table.add_row(escape(certificate.target), word, str(len(certificate.findings)), seconds, escape(missing))
+    console.print(table)
+
+
+def targets() -> None:
+    """Every target with its parameters, then its examples with what each declares and how it is known."""
+    from .experiments.components import names
+    from .experiments.zoo import instances
+
+    components("targets")
+    table = _table("example", "d", "has", "constants, and how each is known", title="\nexamples, which `mixrate certify --all` certifies")
+    for name in names("target"):
+        for instance in instances(name):
+            target = instance.build()
+            table.add_row(escape(str(instance)), str(target.dim), has(target), constants(target))
+    _console().print(table)
+
+
+def has(target: Target) -> str:
+    """The capabilities of a target in words."""
+    words = {"log_normalizer": "log Z", "sample": "draws", "restricted_gaussian": "restricted draws", "noised": "noised law"}
+    return ", ".join(words.get(c, c) for c in target.capabilities)
+
+
+def constants(target: Target) -> str:
+    """The constants of a target, each with how it is known."""
+    return ", ".join(f"{name} = {constant.value:.4g} ({constant.how})" for name, constant in target.constants.items())
 
 
 def components(what: str) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from .base import DEPTH, Batch, Constant, Target, Values, covariance, vector
+from .base import DEPTH, Batch, Constant, Split, Target, Values, covariance, vector
 
 if TYPE_CHECKING:
     from ..samplers.noise import Noise
@@ -31,10 +32,23 @@ class Gaussian(Target):
         cov: symmetric positive definite, shape (d, d); a vector is a diagonal, a number times the identity.
 
     Errors: `InvalidInput` where `cov` is not symmetric positive definite or its shape does not fit the mean.
+
+    Versions:
+        MCHMC 2022 (https://github.com/JakobRobnik/MicroCanonicalHMC): ill_conditioned with m = condition^-1/2, so that det P = 1.
+        Inference Gym 2020 (https://github.com/tensorflow/probability): variances drawn from an inverse Gamma law, d = 100; not here.
+        DDS 2023 (https://github.com/franciscovargas/denoising_diffusion_samplers): isotropic, variance 1, mean 6 ("far_gaussian").
+        NCSN 2019 (https://github.com/ermongroup/ncsn): mean 0.1 to d / 10; "ill_conditioned" has variance 1e-4 on half the axes.
     """
 
     mean: Any
     cov: Any
+
+    examples: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = (
+        ("isotropic", {"dim": 10}),
+        ("ill_conditioned", {"dim": 20, "condition": 100, "rotation": 1}),
+        ("ar1", {"dim": 2, "rho": 0.9}),
+        ("random_eigenvalues", {"dim": 50, "low": 1, "high": 100, "seed": 1}),
+    )
 
     def __post_init__(self) -> None:
         mean = vector(self.mean, "mean")
@@ -60,11 +74,18 @@ class Gaussian(Target):
         precision = m * np.geomspace(1.0, condition, dim) if dim > 1 else np.array([m])
         cov = np.diag(1.0 / precision)
         if rotation is not None:
-            q, r = np.linalg.qr(np.random.Generator(np.random.Philox(rotation)).standard_normal((dim, dim)))
-            q = q * np.sign(np.diag(r))
-            cov = (q / precision) @ q.T
-            cov = (cov + cov.T) / 2
+            cov = _turned(precision, np.random.Generator(np.random.Philox(rotation)))
         return cls(torch.full((dim,), float(mean), dtype=torch.float64), cov)
+
+    @classmethod
+    def random_eigenvalues(cls, dim: int, low: float, high: float, seed: int = 0, mean: float = 0.0) -> Gaussian:
+        """Precision eigenvalues drawn log-uniformly on [low, high], then a Haar-random basis: a function of its arguments alone."""
+        _at_least_one(dim)
+        if not 0.0 < low <= high < math.inf or seed < 0:
+            raise InvalidInput(f"random_eigenvalues needs 0 < low <= high and seed >= 0, got {low}, {high}, {seed}")
+        random = np.random.Generator(np.random.Philox(key=np.array([seed, 1], dtype=np.uint64)))
+        precision = np.clip(low * (high / low) ** random.random(dim), low, high)
+        return cls(torch.full((dim,), float(mean), dtype=torch.float64), _turned(precision, random))
 
     @classmethod
     def ar1(cls, dim: int, rho: float, mean: float = 0.0) -> Gaussian:
@@ -138,6 +159,27 @@ class Gaussian(Target):
             "poincare": Constant(m, "exact", "attained by the linear function along the widest axis"),
         }
 
+    @cached_property
+    def split(self) -> Split | None:
+        """Coordinates of its own in the axes where the covariance is diagonal, else along its eigenvectors."""
+        if self.dim == 1:
+            return None
+        basis, variances = None, torch.diagonal(self.cov)
+        if self._inverse_variances is None:
+            variances, basis = torch.linalg.eigh(self.cov)
+        mean = self.mean if basis is None else self.mean @ basis
+        return Split(basis, tuple(Gaussian(m, v) for m, v in zip(mean, variances, strict=True)))
+
+    def hessian(self, x: Batch) -> torch.Tensor:
+        return self.precision.to(x).expand(len(x), -1, -1)
+
+    def noised(self, time: float) -> Gaussian:
+        """Again a Gaussian: mean ``e^-t mean``, covariance ``e^-2t cov + (1 - e^-2t) I``."""
+        if not 0 <= time < math.inf:
+            raise InvalidInput(f"time must be a non-negative number, got {time}")
+        noise = -math.expm1(-2 * time) * torch.eye(self.dim, dtype=torch.float64)
+        return Gaussian(math.exp(-time) * self.mean, math.exp(-2 * time) * self.cov + noise)
+
     def sample(self, n: int, noise: Noise) -> Batch:
         z = noise.normal((n, self.dim))
         return self.mean.to(z) + z @ self._factor.T.to(z)
@@ -154,6 +196,14 @@ class Gaussian(Target):
         mean = self.mean.numpy()
         reach = np.sqrt(2 * DEPTH * torch.diagonal(self.cov).numpy())
         return mean - reach, mean + reach
+
+
+def _turned(precision: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The covariance of a precision with these eigenvalues along a Haar-random basis."""
+    q, r = np.linalg.qr(random.standard_normal((len(precision),) * 2))
+    q = q * np.sign(np.diag(r))
+    cov = (q / precision) @ q.T
+    return np.asarray((cov + cov.T) / 2)
 
 
 def _at_least_one(dim: int) -> None:

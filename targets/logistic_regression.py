@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from .base import Batch, Constant, Target, Values
 
 if TYPE_CHECKING:
     from .kernel import Kernel
+
+#: The two classes of a data set of scikit-learn, the second one labelled 1.
+CLASSES = {"breast_cancer": (0, 1), "iris": (1, 2), "wine": (0, 1)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +41,31 @@ class LogisticRegression(Target):
 
     References: Dalalyan, "Theoretical guarantees for approximate sampling from smooth and log-concave densities" (2017),
         the example of binary logistic regression, https://arxiv.org/abs/1412.7392
+
+    Versions:
+        Dalalyan 2017 (https://arxiv.org/abs/1412.7392): generated features and labels, a Gaussian prior; another covariance of the prior.
+        DDS / Vargas, Grathwohl, Doucet 2023 (https://github.com/franciscovargas/denoising_diffusion_samplers): N(0, I), intercept
+            included, as here with prior_variance = 1; standardised Sonar and Ionosphere, which do not ship with this library.
+        PDDS / Phillips et al 2024 (https://github.com/angusphillips/particle_denoising_diffusion_sampler): as DDS.
+        SLIPS / Grenioux et al 2024 (https://github.com/h2o64/slips): variance 1 for the weights but 6.25 for the intercept, and
+            probabilities clipped to (1e-8, 1 - 1e-8), which makes the likelihood flat far out.
+        Inference Gym (https://github.com/tensorflow/probability): N(0, I), intercept included, as here; German credit.
+        unbiasedmcmc / Jacob, O'Leary, Atchade 2020 (https://github.com/pierrejacob/unbiasedmcmc): prior_variance = 10, as here;
+            German credit.
+        logreg (https://github.com/darrenjw/logreg): variance 1 for the weights but 100 for the intercept; Pima.
+        bayesian_data_analysis_titanic (https://github.com/kapalk/bayesian_data_analysis_titanic): one of many without any prior: then
+            a posterior exists only where no hyperplane separates the labels, and those of `breast_cancer` and `wine` are separated.
     """
 
     features: Any
     labels: Any
     prior_variance: float = 1.0
+
+    examples: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = (
+        ("generated", {"dim": 4, "rows": 60, "seed": 5, "prior_variance": 2.0}),
+        ("dataset", {"name": "breast_cancer"}),
+        ("dataset", {"name": "iris", "prior_variance": 10.0}),
+    )
 
     def __post_init__(self) -> None:
         try:
@@ -73,6 +96,24 @@ class LogisticRegression(Target):
         weights = prior_variance**0.5 * random.standard_normal(dim)
         labels = random.logistic(size=rows) < features @ weights  # P(logistic < z) = sigma(z)
         return cls(features, labels.astype(float), prior_variance)
+
+    @classmethod
+    def dataset(cls, name: str, prior_variance: float = 1.0) -> LogisticRegression:
+        """A set that ships with scikit-learn: features standardised (mean 0, mean square 1), then a column of ones.
+
+        `breast_cancer` (569 rows, d = 31; benign is 1), `iris` (versicolor against virginica, 100 rows, d = 5), `wine` (the
+        first two cultivars, 130 rows, d = 14).
+        """
+        if name not in CLASSES:
+            raise InvalidInput(f"name must be one of {', '.join(CLASSES)}, got {name!r}")
+        from sklearn import datasets  # half a second, and only needed here
+
+        table = getattr(datasets, f"load_{name}")()
+        kept = np.isin(table.target, CLASSES[name])
+        features = table.data[kept]
+        features = (features - features.mean(0)) / features.std(0)
+        labels = (table.target[kept] == CLASSES[name][1]).astype(float)
+        return cls(np.column_stack([features, np.ones(len(features))]), labels, prior_variance)
 
     @property
     def dim(self) -> int:

@@ -43,7 +43,7 @@ class OneDimensional(Target):
         return self._quadrature[2]
 
     @cached_property
-    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         x, w, _ = self._quadrature
         mean = float(w @ x)
         return torch.tensor([mean], dtype=torch.float64), torch.tensor([[float(w @ (x - mean) ** 2)]], dtype=torch.float64)

@@ -58,7 +58,10 @@ def generator_gap(v: np.ndarray, spacing: np.ndarray, mean: Literal["geometric",
         (np.concatenate([*values, diagonal]), (np.concatenate([*rows, n]), np.concatenate([*columns, n]))), shape=(size, size)
     )
     start = np.cos(n)  # any fixed vector: the result must not depend on a global random state
-    _, modes = scipy.sparse.linalg.eigsh(matrix, k=4, sigma=-1e-8, which="LM", v0=start, tol=1e-10)
+    try:
+        _, modes = scipy.sparse.linalg.eigsh(matrix, k=4, sigma=-1e-8, which="LM", v0=start, tol=1e-10, maxiter=300)
+    except (scipy.sparse.linalg.ArpackError, RuntimeError) as error:  # no convergence, or a singular factor: a set in pieces
+        raise Unsupported(f"no spectral gap was found on this mesh: {' '.join(str(error).split())}") from None
     return _dirichlet(modes, np.exp(-(v[keep] - v[keep].min())), edges)
 
 

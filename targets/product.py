@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from .base import Batch, Constant, Split, Target
@@ -50,6 +51,10 @@ class Product(Target):
     @cached_property
     def constants(self) -> Mapping[str, Constant]:
         return tensorised(self.marginals)
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        boxes = [factor.extent() for factor in self.marginals]
+        return np.concatenate([lo for lo, _ in boxes]), np.concatenate([hi for _, hi in boxes])
 
     def sample(self, n: int, noise: Noise) -> Batch:
         u = noise.uniform((n, self.dim))

@@ -139,6 +139,6 @@ def spectral_gap(target: Target) -> Constant:
         found.append((float(s[-2]) ** 2, 2 * float(s[-2]) * rounding + rounding**2))
     value = found[1][0]
     error = max(abs(g - value) for g, _ in found) + max(e for _, e in found)
-    if not error <= 1e-6 * value + 1e-13:
+    if not (error <= 1e-6 * value + 1e-13 and error < value):
         raise Unsupported(f"the spectral gap of {target.name} is not converged: {value:.8g} +- {error:.2g}")
     return Constant(value - error, "numeric", f"gap of the spectral generator, converged to {error:.1g}")

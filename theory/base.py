@@ -169,13 +169,13 @@ class Theorem(ABC):
 
     @final
     def unmet(self, case: Case) -> list[str]:
-        """All unmet hypotheses, the choice of sampler and law included."""
+        """All unmet hypotheses, the choice of sampler and law included; and that the target passes its certificate, in short."""
         found = []
         if self.samplers and case.sampler.name not in self.samplers:
             found.append(f"speaks of {' or '.join(self.samplers)}, not of {case.sampler.name}")
         if case.instrument not in self.instruments:
             found.append(f"is checked on laws {'/'.join(self.instruments)}, got {case.instrument}")
-        return found or self.hypotheses(case)
+        return found or self.hypotheses(case) or _objections(case.target)
 
 
 class Bound(Theorem):
@@ -241,6 +241,13 @@ class Rate(Theorem):
 
     def judge(self, rows: Sequence[Row]) -> Verdict:
         return judge_rate(rows, self.stated, self.sense, self.correction)
+
+
+def _objections(target: Target) -> list[str]:
+    """What the short certificate finds wrong with a target: no statement is checked on a density that is not what it says."""
+    from .certificate.certify import objections
+
+    return [f"the target passes its certificate; it fails in {objection}" for objection in objections(target)]
 
 
 def needs(case: Case, **constants: str) -> list[str]:

@@ -1,0 +1,281 @@
+"""Poincare and log-Sobolev constants: gaps of another discretisation, and quotients of test functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import scipy  # its parts are loaded where they are used
+import torch
+
+from ...errors import Unsupported
+from ...targets.base import Constant, Target
+from ...targets.functional import log_sobolev_bracket
+from ...targets.plane_gap import plane_gap
+from ...targets.spectrum import gap_of_density
+from .base import SIGMAS, Finding, Subject
+from .normaliser import additivity
+from .quadrature import line_of
+
+#: Boxes, in deviations of the mass, on which the gap of a density with heavy or exponential tails is followed.
+BOXES = (10.0, 20.0, 40.0, 80.0)
+
+
+def constants(subject: Subject) -> Iterator[Finding]:
+    """The Poincare and the log-Sobolev constant, each finding with how the target knows it."""
+    for name, check in (("poincare", poincare), ("lsi", log_sobolev)):
+        known = subject.target.constants.get(name)
+        for finding in check(subject):
+            yield finding if known is None else dataclasses.replace(finding, known=known.how, note=finding.note or known.why)
+
+
+def poincare(subject: Subject) -> Iterator[Finding]:
+    """The declared constant against a spectral gap on the line or in the plane, the factors' gaps, or a quotient from above."""
+    target = subject.target
+    declared = target.constants.get("poincare")
+    if declared is None:
+        if subject.exact and subject.effort.deep:
+            above, error = quotient(subject)
+            yield Finding("poincare", "quotient of test functions: an upper bound", "measured", found=above, error=error)
+        return
+    if declared.value == 0.0:
+        yield from _none(subject)
+        return
+    known = independent_gap(subject)
+    if known is not None:
+        yield _compare("poincare", declared, *known)
+    if subject.exact and (subject.effort.deep or known is None):
+        above, error = quotient(subject)
+        word = "failed" if declared.value > above + error else "certified"
+        if word == "failed" or known is None:
+            yield Finding("poincare", "quotient of test functions: an upper bound", word, declared.value, above, error)
+    elif known is None and (m := target.constants.get("m")) is not None and 0 < declared.value <= m.value * (1 + 1e-9):
+        yield Finding("poincare", "Brascamp-Lieb: at least m", "certified", declared.value, m.value, 0.0, "m is certified by itself")
+    elif known is None and subject.effort.deep:
+        yield Finding("poincare", "no independent route", "open", declared.value)
+
+
+def _compare(what: str, declared: Constant, how: str, found: float, error: float) -> Finding:
+    """A bound must not exceed what was found, a value must meet it; both within the errors."""
+    over = declared.value > found + error + 1e-9 * found
+    under = declared.how != "bound" and declared.value < found - error - 0.01 * found
+    note = "declared larger than what was found" if over else "declared smaller than what was found" if under else ""
+    return Finding(what, how, "failed" if over or under else "certified", declared.value, found, error, note)
+
+
+def independent_gap(subject: Subject) -> tuple[str, float, float] | None:
+    """(route, gap, error) by finite volumes, which the declared values (spectral, or with another mean in the plane) do not use."""
+    target = subject.target
+    if target.dim == 1:
+        return _line_gap(target)
+    if target.split is not None and max(f.dim for f in target.split.factors) < target.dim and additivity(subject)[1] < 1e-9:
+        parts = [independent_gap(Subject(f, subject.effort, subject.key)) for f in dict.fromkeys(target.split.factors)]
+        known = [p for p in parts if p is not None]
+        if len(known) < len(parts):
+            return None
+        least = min(known, key=lambda p: p[1])
+        return f"smallest factor: {least[0]}", least[1], least[2]
+    if target.dim == 2 and subject.effort.deep:
+        try:
+            found = plane_gap(target, "arithmetic")
+        except Unsupported:
+            return None
+        return "finite volumes in the plane, another mean", found.value, max(0.01, 2 * _stated(found)) * found.value
+    return None
+
+
+def _stated(found: Constant) -> float:
+    """The relative error that a numeric gap states at the end of its reason."""
+    return float(found.why.rsplit(" ", 1)[-1]) / found.value
+
+
+def _line_gap(target: Target) -> tuple[str, float, float]:
+    """Finite volumes on two meshes, extrapolated; where tails decide (the gap moves with the box), extrapolated in the box too."""
+    law = line_of(target)
+    low, centre, high = np.interp([0.16, 0.5, 0.84], np.cumsum(law.weights), law.nodes)
+    scale = float(high - low) / 2
+    try:
+        lo, hi = (float(end[0]) for end in target.extent())
+    except Unsupported:
+        lo, hi = float(centre) - BOXES[-1] * scale, float(centre) + BOXES[-1] * scale
+    values = []
+    for shrink in (1.0, 0.8):
+        middle, half = (lo + hi) / 2, shrink * (hi - lo) / 2
+        gaps = []
+        for n in (1501, 3001):
+            x = np.linspace(middle - half, middle + half, n)
+            gaps.append(gap_of_density(-target.potential(torch.as_tensor(x[:, None])).numpy(), float(x[1] - x[0])))
+        values.append((gaps[1] + (gaps[1] - gaps[0]) / 3, abs(gaps[1] - gaps[0])))
+    (gap, error), (smaller, _) = values
+    if abs(smaller - gap) <= 1e-3 * gap:
+        return "finite volumes on the line", gap, error + abs(smaller - gap) + 1e-6 * gap
+    # a continuous spectrum from a on: on a box of width L the gap is a + b / L^2
+    edge = (gap - 0.64 * smaller) / 0.36
+    return "finite volumes on the line, extrapolated to an infinite box", edge, 0.05 * edge
+
+
+def _none(subject: Subject) -> Iterator[Finding]:
+    """No inequality: the gap falls as the box grows, like 1/L^2 or faster, or V'/|x| and exponential moments show the tail."""
+    target = subject.target
+    if not subject.exact:
+        yield Finding("poincare", "no independent route", "open", 0.0)
+        return
+    # P(|x - c| > r) must fall slower than any exponential: -d log P / d r goes to 0
+    r = torch.linalg.vector_norm((subject.x - subject.centre) / subject.scale, dim=1).numpy()
+    levels = np.quantile(r, [0.5, 0.9, 0.99])
+    slopes = np.log([5.0, 10.0]) / np.diff(levels)
+    falling = slopes[1] < 0.75 * slopes[0]
+    note = f"-d log P(|x| > r)/dr falls from {slopes[0]:.3g} to {slopes[1]:.3g}: heavier than exponential" if falling else "the tails look exponential or lighter"
+    yield Finding("poincare", "tail of |x| over draws", "certified" if falling else "open", 0.0, float(slopes[1]), math.nan, note)
+
+
+def quotient(subject: Subject) -> tuple[float, float]:
+    """(u, 4.89 standard errors): ``E|grad f|^2 / Var f`` of the best f in a span of test functions, an upper bound of the
+    Poincare constant. The combination is chosen on one half of the draws and evaluated on the other.
+
+    The span: coordinates, their squares, hyperbolic tangents along 24 directions, and Gaussian bumps at 24 draws.
+    """
+    target, x = subject.target, subject.x[:8000]
+    z = (x - subject.centre) / subject.scale
+    d = target.dim
+    w = subject.noise("test functions").normal((24, d))
+    w = w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
+    w[: min(d, 12)] = torch.eye(d, dtype=x.dtype)[: min(d, 12)]
+    values, gradients = [], []
+    axes = torch.eye(d, dtype=x.dtype)[: min(d, 40)]
+    values += [z @ axes.T, (z @ axes.T) ** 2]
+    gradients += [axes.expand(len(x), -1, -1), 2 * (z @ axes.T).unsqueeze(2) * axes]
+    for sharp in (1.0, 3.0):
+        f = torch.tanh(sharp * z @ w.T)
+        values.append(f)
+        gradients.append((sharp * (1 - f * f)).unsqueeze(2) * w)
+    centres = z[-24:]
+    away = z.unsqueeze(1) - centres
+    width = 0.5 * float(torch.median((away * away).sum(2)))
+    bump = torch.exp(-(away * away).sum(2) / (2 * width))
+    values.append(bump)
+    gradients.append(-bump.unsqueeze(2) * away / width)
+    f, g = torch.cat(values, 1).numpy(), (torch.cat(gradients, 1) / subject.scale).numpy()
+    half = len(f) // 2
+    f = f - f[:half].mean(0)
+    energy = np.einsum("nad,nbd->ab", g[:half], g[:half]) / half
+    variance = f[:half].T @ f[:half] / half
+    ridge = 1e-9 * np.diag(np.diag(variance))
+    _, vectors = scipy.linalg.eigh(energy + 1e-9 * np.diag(np.diag(energy)), variance + ridge + 1e-300 * np.eye(len(variance)))
+    best = vectors[:, 0]
+    square = ((g[half:] * best[None, :, None]).sum(1) ** 2).sum(1)
+    value = f[half:] @ best
+    value = value - value.mean()
+    u = square.mean() / (value**2).mean()
+    residual = (square - u * value**2) / (value**2).mean()  # delta method for a quotient of means
+    return float(u), float(SIGMAS * residual.std() / math.sqrt(len(residual)))
+
+
+def log_sobolev(subject: Subject) -> Iterator[Finding]:
+    """The declared constant against test functions on the line (and the bracket there), the factors, or the Poincare constant."""
+    target = subject.target
+    declared = target.constants.get("lsi")
+    if declared is None:
+        return
+    gap = target.constants.get("poincare")
+    if declared.value == 0.0:
+        if gap is not None and gap.value == 0:
+            yield Finding("lsi", "no Poincare inequality", "certified", 0.0, 0.0)
+            return
+        tail, note = _tail(subject)
+        yield Finding("lsi", "growth of |grad V| along the flattest ray", "certified" if tail < 0.1 else "open", 0.0, tail, math.nan, note)
+        return
+    above = log_sobolev_above(subject)
+    if above is not None:
+        how, found, error = above
+        over = declared.value > found + error
+        short = declared.how == "exact" and declared.value < 0.98 * found
+        yield Finding("lsi", how, "failed" if over or short else "certified", declared.value, found, error)
+    elif gap is not None:
+        word = "failed" if declared.value > gap.value * (1 + 1e-9) else "certified"
+        m = target.constants.get("m")
+        strong = m is not None and m.value > 0 and declared.value <= m.value * (1 + 1e-9)
+        how = "at most the Poincare constant" + (", and by Bakry-Emery at least m" if strong else "")
+        yield Finding("lsi", how, word, declared.value, gap.value, 0.0)
+    elif subject.effort.deep:
+        yield Finding("lsi", "no independent route", "open", declared.value)
+
+
+def _tail(subject: Subject) -> tuple[float, str]:
+    """``(V(x) - V(c)) / |x - c|^2 * scale^2`` far out, the smallest along 200 rays and the axes: an LSI makes |x| sub-Gaussian,
+    so it stays away from 0. Rays miss a tail that bends; then the draws' own far points are looked at."""
+    x = subject.noise("rays").normal((200, subject.target.dim))
+    axes = torch.eye(subject.target.dim, dtype=x.dtype)
+    ray = torch.cat([x / torch.linalg.vector_norm(x, dim=1, keepdim=True), axes, -axes])
+    scale = float(subject.scale.max())
+    found = []
+    for far in (20.0, 200.0):
+        rise = subject.target.potential(subject.centre + far * scale * ray) - subject.target.potential(subject.centre[None])
+        found.append(float(rise.min()) / far**2)
+    if found[1] < 0.25 * found[0]:
+        return found[1], f"(V - V0)/r^2 falls from {found[0]:.2g} at 20 to {found[1]:.2g} at 200 deviations: heavier than Gaussian"
+    r = torch.linalg.vector_norm(subject.x - subject.centre, dim=1)
+    levels = torch.quantile(r[:16_000], torch.tensor([0.5, 0.99, 0.999], dtype=r.dtype)).numpy()
+    # -log P(|x| > r) / r^2 of a sub-Gaussian law does not fall
+    slopes = np.log([2.0, 100.0, 1000.0]) / levels**2
+    return float(slopes[2] / slopes[0] / 10), f"-log P(|x| > r)/r^2 over draws: {slopes[0]:.2g}, {slopes[1]:.2g}, {slopes[2]:.2g}"
+
+
+def log_sobolev_above(subject: Subject) -> tuple[str, float, float] | None:
+    """(route, upper bound of the constant, error): the smallest ``2 E f'^2 / Ent f^2`` that minimisation finds on the line."""
+    target = subject.target
+    if target.dim == 1:
+        bracket = ""
+        try:
+            large, small = log_sobolev_bracket(target)
+            bracket = f", bracket [{1 / (2 * large):.3g}, {2 / small:.3g}]"
+        except Unsupported:
+            pass
+        return f"test functions on the line{bracket}", *_entropy_quotient(target)
+    if target.split is not None and all(f.dim == 1 for f in target.split.factors) and additivity(subject)[1] < 1e-9:
+        parts = [_entropy_quotient(f) for f in dict.fromkeys(target.split.factors)]
+        return "test functions of the smallest factor", *min(parts)
+    return None
+
+
+def _entropy_quotient(target: Target) -> tuple[float, float]:
+    """The smallest ``2 E f'^2 / Ent f^2`` over f on a mesh of 301 nodes, f = exp(g/2), by L-BFGS from several starts."""
+    lo, hi = (float(end[0]) for end in target.extent())
+    x = np.linspace(lo, hi, 301)
+    v = target.potential(torch.as_tensor(x[:, None]))
+    keep = (v - v.min()) < 30.0
+    x, v = x[keep.numpy()], v[keep]
+    p = torch.softmax(-v, 0)
+    edge = torch.sqrt(p[1:] * p[:-1])
+    dx = float(x[1] - x[0])
+    places = torch.as_tensor(x)
+    mean = float((p * places).sum())
+    deviation = float((p * (places - mean) ** 2).sum()) ** 0.5
+    best = math.inf
+
+    def loss(g: torch.Tensor) -> torch.Tensor:
+        # weights of f^2 = exp(g), normalised under p; f' by differences
+        log_f2 = g - torch.logsumexp(g + torch.log(p), 0)
+        f = torch.exp(log_f2 / 2)
+        entropy = (p * torch.exp(log_f2) * log_f2).sum()
+        return 2 * (edge * (f[1:] - f[:-1]) ** 2).sum() / dx**2 / entropy
+
+    for tilt in (0.3, -0.3, 2.0, -2.0):
+        for shape in (lambda y: y, lambda y: torch.tanh(3 * y)):
+            g = (tilt * shape((places - mean) / deviation)).clone().requires_grad_(True)
+            optimiser = torch.optim.LBFGS([g], max_iter=60, line_search_fn="strong_wolfe")
+
+            def closure(g: torch.Tensor = g, optimiser: torch.optim.Optimizer = optimiser) -> torch.Tensor:
+                optimiser.zero_grad()
+                value = loss(g)
+                value.backward()  # type: ignore[no-untyped-call]
+                return value
+
+            with torch.enable_grad():
+                optimiser.step(closure)  # type: ignore[arg-type]
+            value = float(loss(g.detach()))
+            best = min(best, value) if math.isfinite(value) else best
+    # the mesh: second order in dx against the shortest length in play
+    return best, 0.02 * best
