@@ -24,8 +24,8 @@ FINER = 4
 #: Bonds weaker than exp(-80) of the strongest are left out of a conditional density: a drift of f by 40 still leaves exp(-40).
 REACH = 80.0
 
-#: Entries of the conditional densities held at a time.
-BLOCK = 2**17
+#: Entries of the conditional densities held at a time: a few arrays of them fit a cache.
+BLOCK = 2**16
 
 Function = Callable[[np.ndarray], np.ndarray]
 

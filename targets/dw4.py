@@ -45,7 +45,7 @@ class DW4(Pairs):
         iDEM / Akhound-Sadegh et al 2024 (https://github.com/jarridrb/DEM): bgflow's energy with 0.9, -4, 0, 4, as here, on eight
             mean-free numbers.
         E(n) flows / Garcia Satorras et al 2021 (https://github.com/vgsatorras/en_flows): both orders halved, as here, but r is
-            softened to sqrt(r^2 + 1e-6).
+            softened to sqrt(r^2 + 1e-6); its experiments train on stored samples.
         EACF / Midgley et al 2023 (https://github.com/lollcat/se3-augmented-coupling-flows): both orders halved, as here; also a
             variant in space, D = 3.
     """

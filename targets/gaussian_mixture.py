@@ -29,7 +29,8 @@ class GaussianMixture(Target):
 
     ``Hess V = E_r[P_k] - Cov_r(g_k)`` with P_k = S_k^-1 and g_k = P_k (x - mu_k). Where all S_k are one S this is P - P D P,
     D the covariance of the means under r, and V is smooth: with two components, d apart, m is the smallest eigenvalue of
-    P - P d d^T P / 4 and M = max(largest eigenvalue of P, -m), both exact; with more, m is a bound, and on the line a search.
+    P - P d d^T P / 4 and M = max(largest eigenvalue of P, -m), both exact; with more, m is a bound, and on the line a search
+    (far out, too: nearly equal variances tie a second time there, and m is then that of modes which are no neighbours).
     Where the S_k differ, V is smooth only if one component has the smallest precision in every direction: `zod_mc` has
     none, its Hessian falls like -|x|^2 along the rays where the lightest tails tie, and there is no m and no M (so it is
     after noising, at every time: the order of the precisions stays). The Poincare constant is that of the factors where

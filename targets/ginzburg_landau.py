@@ -34,8 +34,8 @@ class GinzburgLandau(Target):
 
     Errors: `InvalidInput` where a parameter is out of range.
 
-    References: Brosse, Durmus, Moulines, Sabanis, "The tamed unadjusted Langevin algorithm" (2019), section 3 (numerical
-        examples), https://doi.org/10.1016/j.spa.2018.10.002
+    References: Brosse, Durmus, Moulines, Sabanis, "The tamed unadjusted Langevin algorithm" (2019), the numerical
+        examples, https://doi.org/10.1016/j.spa.2018.10.002
 
     Versions:
         Brosse et al 2019 (https://github.com/nbrosse/TULA): (tau, lam, alpha) = (2, 0.5, 0.1), side 10 in three dimensions (d = 1000),

@@ -48,7 +48,7 @@ class LogGaussianCox(Target):
             whitened.
         PIS / Zhang, Chen 2022 (https://github.com/qsh-zh/pis): that density, in float32.
         sde_sampler / Richter, Berner 2024 (https://github.com/juliusberner/sde_sampler): that density; its log Z = 512.6 is DDS's long
-            SMC run, for its own additive constants.
+            SMC run, with the Gaussian prior normalised and the y_i! left out.
         PDDS / Phillips et al 2024 (https://github.com/angusphillips/particle_denoising_diffusion_sampler): that density.
         Inference Gym (https://github.com/tensorflow/probability): another model: Matern 3/2, amplitude and length sampled too,
             10 x 10 cells, synthetic counts raised to at least 1.

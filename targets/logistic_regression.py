@@ -43,10 +43,12 @@ class LogisticRegression(Target):
         the example of binary logistic regression, https://arxiv.org/abs/1412.7392
 
     Versions:
-        Dalalyan 2017 (https://arxiv.org/abs/1412.7392): generated features and labels, a Gaussian prior; another covariance of the prior.
+        Dalalyan 2017 (https://arxiv.org/abs/1412.7392): generated data, a g-prior: the precision is proportional to the features'
+            matrix of second moments, not to I.
         DDS / Vargas, Grathwohl, Doucet 2023 (https://github.com/franciscovargas/denoising_diffusion_samplers): N(0, I), intercept
-            included, as here with prior_variance = 1; standardised Sonar and Ionosphere, which do not ship with this library.
-        PDDS / Phillips et al 2024 (https://github.com/angusphillips/particle_denoising_diffusion_sampler): as DDS.
+            included, as here with prior_variance = 1; standardised Sonar and Ionosphere, which scikit-learn does not ship.
+        PDDS / Phillips et al 2024 (https://github.com/angusphillips/particle_denoising_diffusion_sampler): N(0, I), Sonar and
+            Ionosphere, as DDS.
         SLIPS / Grenioux et al 2024 (https://github.com/h2o64/slips): variance 1 for the weights but 6.25 for the intercept, and
             probabilities clipped to (1e-8, 1 - 1e-8), which makes the likelihood flat far out.
         Inference Gym (https://github.com/tensorflow/probability): N(0, I), intercept included, as here; German credit.

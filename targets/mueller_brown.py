@@ -87,25 +87,26 @@ class MuellerBrown(Plane):
         return cls(beta, confinement=1.0, scale=5.0, shift=(3.5, -6.5))
 
     def _terms(self, x: Batch) -> tuple[torch.Tensor, ...]:
-        """A_k exp(q_k), the derivatives of q_k by x and y, each (N, 4), and the displacement from the well of Q."""
-        amplitude, a, b, c, centre_x, centre_y = (x.new_tensor(row) for row in TERMS)
-        z = (x - self.shift.to(x)) / self.scale
-        dx, dy = z[:, :1] - centre_x, z[:, 1:] - centre_y
-        value = amplitude * torch.exp(a * dx * dx + b * dx * dy + c * dy * dy)
-        return value, 2 * a * dx + b * dy, b * dx + 2 * c * dy, z - z.new_tensor(WELL[1])
+        """A_k exp(q_k), the derivatives of q_k by x and y, each (4, N), and the displacement from the well of Q, (2, N)."""
+        amplitude, a, b, c, centre_x, centre_y = (x.new_tensor(row)[:, None] for row in TERMS)
+        z = (x.T - self.shift.to(x)[:, None]) / self.scale
+        dx, dy = z[0] - centre_x, z[1] - centre_y
+        by_x, by_y = 2 * a * dx + b * dy, b * dx + 2 * c * dy
+        # q = (dx q_x + dy q_y) / 2: a quadratic form by its gradient
+        return amplitude * torch.exp((dx * by_x + dy * by_y) / 2), by_x, by_y, z - z.new_tensor(WELL[1])[:, None]
 
     def potential(self, x: Batch) -> Values:
         value, _, _, away = self._terms(x)
-        return self.beta * (value.sum(1) + self.confinement * (away * away) @ x.new_tensor(WELL[0]))
+        return self.beta * (value.sum(0) + self.confinement * (x.new_tensor(WELL[0]) @ (away * away)))
 
     def score(self, x: Batch) -> Batch:
         return self.potential_and_score(x)[1]
 
     def potential_and_score(self, x: Batch) -> tuple[Values, Batch]:
         value, by_x, by_y, away = self._terms(x)
-        pull = self.confinement * away * x.new_tensor(WELL[0])
-        slope = torch.stack([(value * by_x).sum(1), (value * by_y).sum(1)], 1) + 2 * pull
-        return self.beta * (value.sum(1) + (away * pull).sum(1)), (-self.beta / self.scale) * slope
+        pull = self.confinement * away * x.new_tensor(WELL[0])[:, None]
+        slope = torch.stack([(value * by_x).sum(0), (value * by_y).sum(0)]) + 2 * pull
+        return self.beta * (value.sum(0) + (away * pull).sum(0)), ((-self.beta / self.scale) * slope).T
 
     @cached_property
     def constants(self) -> Mapping[str, Constant]:

@@ -54,7 +54,7 @@ class Phi4(Target):
     beta: float = 20.0
     field: float = 0.0
 
-    examples: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = (("", {"dim": 100}), ("", {"dim": 16, "field": 0.025}))
+    examples: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = (("", {"dim": 16}), ("", {"dim": 16, "field": 0.002}))
 
     def __post_init__(self) -> None:
         if self.dim < 1:

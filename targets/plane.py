@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 NODES = (65, 97, 145, 217, 325, 487, 731, 1097)
 
 #: Nodes on the lines that draws are made on, per node of the mesh.
-FINER = 4
+FINER = 5
 
-#: Values of the potential held at a time.
-BLOCK = 2**18
+#: Values of the potential held at a time: a few arrays of them fit a cache.
+BLOCK = 2**15
 
 
 class Plane(Target):
@@ -35,7 +35,7 @@ class Plane(Target):
     change by 1e-11 of the largest when the nodes move half a cell: a lattice integrates narrow ridges long before it
     resolves them. A draw is x1 by the inverse of its marginal's distribution function, then x2 by that of the conditional
     density, on a line of nodes at the draw's own x1. Such a mesh has at least 1.1 nodes per standard deviation of the
-    narrowest Gaussian piece, and the lines have four times as many: both distribution functions are right to 1e-8.
+    narrowest Gaussian piece, and the lines have five times as many: both distribution functions are right to 1e-8.
 
     Cost: a draw costs one line of potential evaluations, a few hundred.
     """
