@@ -110,7 +110,11 @@ def _files(kind: Kind) -> dict[str, Callable[[], type]]:
         family |= grown
 
     def concrete(node: ast.ClassDef) -> bool:
-        return not node.name.startswith("_") and any("dataclass" in ast.unparse(d) for d in node.decorator_list) and "abstractmethod" not in ast.unparse(node)
+        return (
+            not node.name.startswith("_")
+            and any("dataclass" in ast.unparse(d) for d in node.decorator_list)
+            and "abstractmethod" not in ast.unparse(node)
+        )
 
     return {name: partial(_from_file, kind, name) for name, node, _ in classes if node.name in family and concrete(node)}
 

@@ -108,5 +108,3 @@ def svg(target: Target, prefix: str) -> str:
     """The picture as SVG for a page."""
     with drawing.style():
         return drawing.svg(picture(target), prefix)
-
-

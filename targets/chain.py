@@ -48,7 +48,7 @@ class Chain:
     covariance of open chains, an n x n spectrum for periodic ones. A draw: N conditional densities of a few hundred nodes.
 
     Arguments:
-        site: f at an array of any shape.
+        site: f at an array of any shape; a function of a module, or a `functools.partial` of one, goes into other processes.
         bond: g likewise.
         length: N >= 1.
         lo, hi: an interval beyond which no site has mass that counts.
@@ -198,6 +198,11 @@ class Chain:
             density = windows[start[part]] * np.exp(bonds.min() - bond)
             y[part] = origin + step * positions(density, u[part])
         return y
+
+
+def spring(step: np.ndarray, stiffness: float) -> np.ndarray:
+    """The bond ``stiffness step^2 / 2``."""
+    return stiffness / 2 * step**2
 
 
 def reach(site: Function, depth: float) -> tuple[float, float]:

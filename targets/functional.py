@@ -45,7 +45,6 @@ def holley_stroock(target: Target, centre: float) -> Constant:
     return Constant(float(np.exp(log_bound(c))), "bound", f"Holley-Stroock with a {c:.3g}-convex comparison potential")
 
 
-
 def muckenhoupt(target: Target) -> Constant:
     """A lower bound for the log-Sobolev constant of any smooth 1-D target that has one, by the criterion of Bobkov and Goetze.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from ..errors import InvalidInput
 from .base import DEPTH, Batch, Constant, Target, Values
-from .chain import Chain, reach
+from .chain import Chain, reach, spring
 from .lattice import log_sobolev
 
 
@@ -85,10 +85,8 @@ class GinzburgLandau(Target):
 
     @cached_property
     def _chain(self) -> Chain:
-        def site(x: np.ndarray) -> np.ndarray:
-            return (1 - self.tau) / 2 * x**2 + self.tau * self.lam / 4 * x**4
-
-        return Chain(site, lambda step: self.tau * self.alpha / 2 * step**2, self.side, *reach(site, DEPTH + 10), ends="periodic")
+        site = partial(_well, curvature=1 - self.tau, quartic=self.tau * self.lam)
+        return Chain(site, partial(spring, stiffness=self.tau * self.alpha), self.side, *reach(site, DEPTH + 10), ends="periodic")
 
     @property
     def log_normalizer(self) -> float | None:
@@ -111,3 +109,7 @@ class GinzburgLandau(Target):
             "lsi": lsi,
             "poincare": Constant(lsi.value, "bound", "log-Sobolev implies Poincare"),
         }
+
+
+def _well(x: np.ndarray, curvature: float, quartic: float) -> np.ndarray:
+    return curvature / 2 * x**2 + quartic / 4 * x**4

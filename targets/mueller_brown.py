@@ -36,7 +36,7 @@ class MuellerBrown(Plane):
 
     E has minima -146.70 at (-0.558, 1.442), -108.17 at (0.623, 0.028) and -80.77 at (-0.050, 0.467), and saddles -40.66 at
     (-0.822, 0.624) and -72.25 at (0.212, 0.293). ``Q = 35.0136 (x + 0.033923)^2 + 59.8399 (y - 0.465694)^2``. The fourth term
-    grows like ``exp(0.7 r^2)``: V is not smooth, and overflows (to +inf) at r = 31 in float64, 11 in float32.
+    grows like ``exp(0.4 r^2)`` to ``exp(r^2)``: V is not smooth, and overflows (to +inf) from r = 26 on, 9 in float32.
 
     Z, the moments and draws come from quadrature. m is ``beta / scale^2`` times the least eigenvalue of ``Hess(E + w Q)``,
     searched on finer and finer meshes; outside them the fourth term, which is convex, outweighs the others. The Poincare
@@ -45,7 +45,7 @@ class MuellerBrown(Plane):
     Cost: four exponentials per row for V, its score, or both.
 
     Arguments:
-        beta: inverse temperature > 0; E is in the units of 1979, with barriers of 35 to 106.
+        beta: inverse temperature > 0; E is in the units of 1979, with barriers of 8.5 to 106.
         confinement: w >= 0.
         scale: length of the unit of 1979, > 0.
         shift: where the origin of 1979 lies, two numbers.

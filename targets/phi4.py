@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from ..errors import InvalidInput
 from .base import DEPTH, Batch, Constant, Target, Values
-from .chain import Chain, reach
+from .chain import Chain, reach, spring
 from .lattice import log_sobolev
 
 if TYPE_CHECKING:
@@ -86,10 +86,8 @@ class Phi4(Target):
 
     @cached_property
     def _chain(self) -> Chain:
-        def site(x: np.ndarray) -> np.ndarray:
-            return self._site * ((1 - x * x) ** 2 / 4 + self.field * x)
-
-        return Chain(site, lambda step: self._bond / 2 * step**2, self.dim, *reach(site, DEPTH + 10), ends=(0.0, 0.0))
+        site = partial(_well, weight=self._site, field=self.field)
+        return Chain(site, partial(spring, stiffness=self._bond), self.dim, *reach(site, DEPTH + 10), ends=(0.0, 0.0))
 
     @property
     def log_normalizer(self) -> float:
@@ -114,3 +112,7 @@ class Phi4(Target):
             "lsi": lsi,
             "poincare": Constant(lsi.value, "bound", "log-Sobolev implies Poincare"),
         }
+
+
+def _well(x: np.ndarray, weight: float, field: float) -> np.ndarray:
+    return weight * ((1 - x * x) ** 2 / 4 + field * x)

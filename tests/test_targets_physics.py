@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,14 @@ def test_float32_follows_the_input_and_the_hessian_is_the_scores(name: str) -> N
     change = -(target.score(few + h * directions) - target.score(few - h * directions)) / (2 * h)
     along = torch.einsum("nij,nj->ni", hessian, directions)
     assert float((change - along).abs().max() / along.abs().max()) < 1e-6
+
+
+@each
+def test_a_target_that_has_been_used_goes_into_other_processes(name: str) -> None:
+    target = TARGETS[name]
+    _ = target.log_normalizer, target.moments, dict(target.constants) if target.dim > 2 else None
+    again = pickle.loads(pickle.dumps(target))
+    assert again == target and torch.equal(again.potential(points(name, 1.0)), target.potential(points(name, 1.0)))
 
 
 # Draws by inverse distribution functions

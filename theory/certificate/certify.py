@@ -29,7 +29,15 @@ CHECKS: tuple[Check, ...] = (
 )
 
 #: What every target passes before a theorem is checked on it: seconds would be too long, a fraction of one is not.
-AT_ENTRY: tuple[Check, ...] = (gradients.score, gradients.one_pass, normaliser.log_normalizer, draws.stein, draws.ratio, draws.moments, curvature.curvature)
+AT_ENTRY: tuple[Check, ...] = (
+    gradients.score,
+    gradients.one_pass,
+    normaliser.log_normalizer,
+    draws.stein,
+    draws.ratio,
+    draws.moments,
+    curvature.curvature,
+)
 
 
 def certify(target: Target, name: str = "", effort: Effort = FULL, checks: tuple[Check, ...] = CHECKS) -> Certificate:
@@ -51,7 +59,11 @@ def certify(target: Target, name: str = "", effort: Effort = FULL, checks: tuple
         except MixrateError as error:
             found = [Finding(check.__name__.replace("_", " "), "could not be made", "open", note=str(error))]
         except Exception as error:  # a target's own code may do anything: that is a finding, never a lost certificate
-            found = [Finding(check.__name__.replace("_", " "), "the target's code", "failed", note=f"{type(error).__name__}: {' '.join(str(error).split())}")]
+            found = [
+                Finding(
+                    check.__name__.replace("_", " "), "the target's code", "failed", note=f"{type(error).__name__}: {' '.join(str(error).split())}"
+                )
+            ]
         seconds = (time.perf_counter() - began) / max(1, len(found))
         findings += [dataclasses.replace(f, seconds=seconds) for f in found]
     return Certificate(name or target.name, target.id, target.dim, tuple(findings))
@@ -61,4 +73,7 @@ def certify(target: Target, name: str = "", effort: Effort = FULL, checks: tuple
 def objections(target: Target) -> tuple[str, ...]:
     """What a short certificate finds wrong with a target, in words; empty where it may enter a theorem check."""
     certificate = certify(target, effort=ENTRY, checks=AT_ENTRY)
-    return tuple(f"{f.what}: {f.note or f.how}{'' if math.isnan(f.found) else f' (declared {f.declared:.6g}, found {f.found:.6g})'}" for f in certificate.of("failed"))
+    return tuple(
+        f"{f.what}: {f.note or f.how}{'' if math.isnan(f.found) else f' (declared {f.declared:.6g}, found {f.found:.6g})'}"
+        for f in certificate.of("failed")
+    )

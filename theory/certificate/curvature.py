@@ -43,7 +43,9 @@ def _word(bad: bool, how: str, met: bool) -> Word:
 def _note(bad: bool, how: str, met: bool, side: str) -> str:
     if bad:
         return f"a point with a {side} curvature was found"
-    return ("met by the search" if met else "called exact, and the search does not come near it") if how == "exact" else "no violating point was found"
+    return (
+        ("met by the search" if met else "called exact, and the search does not come near it") if how == "exact" else "no violating point was found"
+    )
 
 
 def extremes(subject: Subject) -> tuple[float, float, str]:

@@ -72,7 +72,15 @@ def _factors(subject: Subject) -> Iterator[Finding]:
     apart = owner[:, None] != owner[None, :]
     largest = float(np.abs(correlation[apart]).max()) * math.sqrt(len(y))
     limit = float(-special.ndtri(FALSE_ALARM / max(1, apart.sum())))
-    yield Finding("draws: independence", "rank correlations between factors", "certified" if largest < limit else "failed", 0.0, largest, limit, "largest, in standard errors")
+    yield Finding(
+        "draws: independence",
+        "rank correlations between factors",
+        "certified" if largest < limit else "failed",
+        0.0,
+        largest,
+        limit,
+        "largest, in standard errors",
+    )
 
 
 def _plane(plane: Plane, x: np.ndarray) -> Iterator[Finding]:
@@ -96,7 +104,12 @@ def _plane(plane: Plane, x: np.ndarray) -> Iterator[Finding]:
     pooled_s = np.append(seen.ravel()[many], seen.ravel()[~many].sum())
     use = pooled_e > 5
     statistic = float((((pooled_s - pooled_e) ** 2) / pooled_e)[use].sum())
-    yield _p("draws: cells", "chi-square against quadrature", float(special.chdtrc(max(int(use.sum()) - 1, 1), statistic)), f"p-value over {int(use.sum())} cells")
+    yield _p(
+        "draws: cells",
+        "chi-square against quadrature",
+        float(special.chdtrc(max(int(use.sum()) - 1, 1), statistic)),
+        f"p-value over {int(use.sum())} cells",
+    )
 
 
 def potential_values(subject: Subject) -> Iterator[Finding]:
@@ -146,7 +159,15 @@ def stein(subject: Subject) -> Iterator[Finding]:
     field = (s @ w.T) * f + (w * inverse).sum(1) * (1 - f * f)
     t = (field.mean(0) / (field.std(0) / math.sqrt(len(x)))).abs()
     largest, limit = float(t.max()), float(-special.ndtri(FALSE_ALARM / (2 * count)))
-    yield Finding("draws: score identity", f"Stein's identity along {count} directions", "certified" if largest < limit else "failed", 0.0, largest, limit, "largest, in standard errors")
+    yield Finding(
+        "draws: score identity",
+        f"Stein's identity along {count} directions",
+        "certified" if largest < limit else "failed",
+        0.0,
+        largest,
+        limit,
+        "largest, in standard errors",
+    )
 
 
 def ratio(subject: Subject) -> Iterator[Finding]:
@@ -173,7 +194,15 @@ def ratio(subject: Subject) -> Iterator[Finding]:
     deviation = math.sqrt(at_p.var(ddof=1) / len(at_p) + at_q.var(ddof=1) / len(at_q)) + 1e-12
     off = (at_p.mean() - at_q.mean()) / deviation
     word: Word = "certified" if abs(off) < SIGMAS else "failed"
-    yield Finding("draws: density ratio", "q/(p+q) under p against p/(p+q) under q", word, 0.0, float(off), SIGMAS, f"in standard errors; both near {at_q.mean():.3g}")
+    yield Finding(
+        "draws: density ratio",
+        "q/(p+q) under p against p/(p+q) under q",
+        word,
+        0.0,
+        float(off),
+        SIGMAS,
+        f"in standard errors; both near {at_q.mean():.3g}",
+    )
 
 
 def moments(subject: Subject) -> Iterator[Finding]:
@@ -195,13 +224,17 @@ def moments(subject: Subject) -> Iterator[Finding]:
     x = subject.x.numpy()
     y = x - mean
     kurtosis = float(((y / y.std(0)) ** 4).mean(0).max())
-    weight, how, n = np.ones(len(y)), f"{len(y)} draws", len(y)
-    if kurtosis > 0.002 * len(y) ** 0.75:  # fourth moments that a few draws decide have no normal interval: spread the draws out and weigh them
-        reference = Reference.fitted(x[: len(x) // 2], 1.25)
-        points = reference.sample(4 * len(x), subject.noise("moments"))
-        logs = -target.potential(torch.as_tensor(points)).numpy() - reference.log_density(points)
-        weight = np.exp(logs - special.logsumexp(logs) + math.log(len(points)))
-        y, how, n = points - mean, f"{4 * len(x)} weighted draws of a wider reference", len(points)
+    weight, how = np.ones(len(y)), f"{len(y)} draws"
+    if kurtosis > 0.002 * len(y) ** 0.75 and target.log_normalizer is not None:
+        # fourth moments that a few draws decide have no normal interval: half of the points come from a wider reference q,
+        # and p / (p/2 + q/2) weighs both halves
+        half = len(x) // 2
+        reference = Reference.fitted(x[:half], 1.25)
+        points = np.concatenate([x[half:], reference.sample(len(x) - half, subject.noise("moments"))])
+        log_p = -target.potential(torch.as_tensor(points)).numpy() - target.log_normalizer
+        weight = np.exp(log_p - np.logaddexp(log_p, reference.log_density(points)) + math.log(2.0))
+        y, how = points - mean, f"{len(points)} weighted draws, half of a wider reference"
+    n = len(y)
     scale = np.sqrt(np.diag(cov))
     z = y / scale
     rotation = np.linalg.qr(subject.noise("moments basis").normal((target.dim, target.dim)).numpy())[0]

@@ -127,7 +127,11 @@ def _none(subject: Subject) -> Iterator[Finding]:
     levels = np.quantile(r, [0.5, 0.9, 0.99, 0.999])
     slopes = np.log([5.0, 10.0, 10.0])[[0, 2]] / np.diff(levels)[[0, 2]]  # the last one to a tenth, from 20 points in 20,000
     falling = slopes[1] < 0.6 * slopes[0]
-    note = f"-d log P(|x| > r)/dr falls from {slopes[0]:.3g} to {slopes[1]:.3g}: heavier than exponential" if falling else "the tails look exponential or lighter"
+    note = (
+        f"-d log P(|x| > r)/dr falls from {slopes[0]:.3g} to {slopes[1]:.3g}: heavier than exponential"
+        if falling
+        else "the tails look exponential or lighter"
+    )
     yield Finding("poincare", "tail of |x| over draws", "certified" if falling else "open", 0.0, float(slopes[1]), math.nan, note)
 
 
