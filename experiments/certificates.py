@@ -85,7 +85,7 @@ def write(certificates: Sequence[Certificate], instances: Sequence[Instance], pa
 
 def summary(certificates: Sequence[Certificate]) -> str:
     """The count of every word, in a sentence."""
-    whole = Counter(c.word for c in certificates)
+    whole: Counter[str] = Counter(c.word for c in certificates)
     parts = [f"{n} {word}" for word in WORDS if (n := whole[word])]
     findings = sum(len(c.findings) for c in certificates)
     return f"{len(certificates)} target{'s' * (len(certificates) != 1)}: {', '.join(parts)}; {findings} findings."

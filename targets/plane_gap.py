@@ -11,6 +11,7 @@ import torch
 
 from ..errors import Unsupported
 from .base import DEPTH, Constant, Target
+from .spectrum import least_quotient
 
 #: Nodes per axis, each about 1.4 times the one before: second order, so two neighbours give an error estimate.
 NODES = (91, 127, 181, 255, 361, 511, 723)
@@ -62,22 +63,7 @@ def generator_gap(v: np.ndarray, spacing: np.ndarray, mean: Literal["geometric",
         _, modes = scipy.sparse.linalg.eigsh(matrix, k=4, sigma=-1e-8, which="LM", v0=start, tol=1e-10, maxiter=300)
     except (scipy.sparse.linalg.ArpackError, RuntimeError) as error:  # no convergence, or a singular factor: a set in pieces
         raise Unsupported(f"no spectral gap was found on this mesh: {' '.join(str(error).split())}") from None
-    return _dirichlet(modes, np.exp(-(v[keep] - v[keep].min())), edges)
-
-
-def _dirichlet(modes: np.ndarray, p: np.ndarray, edges: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
-    """The smallest quotient E|grad f|^2 / Var f over the span of the modes: sums of squares, which keep relative accuracy
-    where the eigenvalue itself lies below the rounding of the matrix."""
-    root = np.sqrt(p)
-    f = modes / root[:, None]
-    f -= (p @ f) / p.sum()
-    energy = np.zeros((f.shape[1],) * 2)
-    for i, j, c in edges:
-        difference = f[j] - f[i]
-        energy += (difference * (c * root[i] * root[j])[:, None]).T @ difference
-    variance, vectors = np.linalg.eigh((f * p[:, None]).T @ f)
-    whitened = vectors[:, 1:] / np.sqrt(variance[1:])  # one combination is constant
-    return float(np.linalg.eigvalsh(whitened.T @ energy @ whitened)[0])
+    return least_quotient(modes, np.exp(-(v[keep] - v[keep].min())), edges)
 
 
 @lru_cache(maxsize=64)

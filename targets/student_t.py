@@ -85,7 +85,7 @@ class _Marginal(OneDimensional):
         return log_normalizer(1, self.dof, self.scale)
 
     @cached_property
-    def moments(self) -> tuple[torch.Tensor, torch.Tensor] | None:  # type: ignore[override]
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         return moments(1, self.dof, self.scale)
 
     @cached_property

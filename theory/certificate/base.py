@@ -52,6 +52,11 @@ class Finding:
     seconds: float = 0.0
 
 
+def word_of(passed: bool, decided: bool = True) -> Word:
+    """certified, failed, or open where a test that is passed decides nothing."""
+    return "failed" if not passed else "certified" if decided else "open"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """All findings on one target.
@@ -75,7 +80,7 @@ class Certificate:
     @property
     def word(self) -> Word:
         """The worst: failed, else open, else certified."""
-        return next((w for w in ("failed", "open") if self.of(w)), "certified")  # type: ignore[return-value]
+        return "failed" if self.of("failed") else "open" if self.of("open") else "certified"
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,13 @@ class Subject:
         target: the target.
         effort: how much to spend.
         key: keys the noise.
+        kept: what is expensive and used by several checks.
     """
 
     target: Target
     effort: Effort
     key: str = "certificate"
-    _kept: dict[str, object] = field(default_factory=dict, repr=False)
+    kept: dict[str, object] = field(default_factory=dict, repr=False)
 
     def noise(self, purpose: str) -> Stream:
         """Independent noise for a purpose: a function of the purpose alone."""

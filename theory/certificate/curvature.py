@@ -79,12 +79,36 @@ def extremes(subject: Subject) -> tuple[float, float, str]:
 
 
 def _starts(subject: Subject) -> Batch:
-    """Where spectra are taken: the mass and its surroundings, rays far out, lines between draws, and the origin."""
+    """Where spectra are taken: the mass and its surroundings, rays far out, lines between draws, the highest point of V on each
+    of those (where two modes tie, in a sliver that no draw sees), and the origin."""
     n = min(subject.effort.starts, len(subject.x) // 2)
     x, spread = subject.x[:n], subject.spread[:: max(1, len(subject.spread) // n)]
     ray = subject.centre + (x - subject.centre) * torch.logspace(0.5, 4, n, dtype=x.dtype)[:, None]
     other, t = subject.x[n : 2 * n], torch.linspace(0.05, 0.95, n, dtype=x.dtype)[:, None]
-    return torch.cat([x, spread, ray, t * x + (1 - t) * other, torch.zeros((1, x.shape[1]), dtype=x.dtype), subject.centre[None]])
+    return torch.cat(
+        [
+            x,
+            spread,
+            ray,
+            t * x + (1 - t) * other,
+            _passes(subject.target, x, other),
+            torch.zeros((1, x.shape[1]), dtype=x.dtype),
+            subject.centre[None],
+        ]
+    )
+
+
+def _passes(target: Target, a: Batch, b: Batch) -> Batch:
+    """The highest point of V on the segment between each pair: the best of 65, then golden-section search around it."""
+    n, ends = len(a), torch.linspace(0, 1, 65, dtype=a.dtype)
+    v = torch.stack([target.potential(a + t * (b - a)) for t in ends])
+    best = ends[v[1:-1].argmax(0) + 1]
+    low, high = best - 1 / 64, best + 1 / 64
+    for _ in range(40):
+        left, right = high - 0.618034 * (high - low), low + 0.618034 * (high - low)
+        higher = target.potential(a + left[:, None] * (b - a)) > target.potential(a + right[:, None] * (b - a))
+        low, high = torch.where(higher, low, left), torch.where(higher, right, high)
+    return a + ((low + high) / 2).reshape(n, 1) * (b - a)
 
 
 def along(target: Target, x: Batch, u: Batch) -> tuple[torch.Tensor, Batch]:

@@ -10,9 +10,9 @@ import torch
 from scipy import special
 
 from ...samplers.mala import MALA
-from ...targets.base import Batch, Target
-from .base import FALSE_ALARM, SIGMAS, Finding, Subject, Word, kolmogorov, two_sample, z_test
-from .normaliser import plane_for, round_
+from ...targets.base import Target
+from .base import FALSE_ALARM, SIGMAS, Finding, Subject, kolmogorov, two_sample, word_of
+from .normaliser import annealed, plane_for, round_
 from .quadrature import Line, Plane, line_of, radius_of
 from .reference import Reference
 
@@ -34,7 +34,7 @@ def distribution(subject: Subject) -> Iterator[Finding]:
 
 def _p(what: str, how: str, p: float, note: str = "") -> Finding:
     """A finding from an exact test: the p-value against the stated false alarm."""
-    return Finding(what, how, "certified" if p > FALSE_ALARM else "failed", found=p, error=FALSE_ALARM, note=note or "p-value")
+    return Finding(what, how, word_of(p > FALSE_ALARM), found=p, error=FALSE_ALARM, note=note or "p-value")
 
 
 def _radial(subject: Subject) -> Iterator[Finding]:
@@ -66,16 +66,15 @@ def _factors(subject: Subject) -> Iterator[Finding]:
             worst = min(worst, *[f.found for f in _plane(plane, rows)])
     yield _p("draws", "every factor against quadrature", worst, f"smallest p-value of {len(groups)} kinds of factor")
     ranks = np.argsort(np.argsort(y, axis=0), axis=0) / len(y) - 0.5
-    correlation = np.corrcoef(ranks, rowvar=False) if y.shape[1] <= 256 else np.corrcoef(ranks[:, :256], rowvar=False)
-    first = np.cumsum([0] + [f.dim for f in split.factors])
-    owner = np.searchsorted(first, np.arange(len(correlation)), side="right")
+    correlation = np.asarray(np.corrcoef(ranks[:, :256], rowvar=False))
+    owner = np.repeat(np.arange(len(split.factors)), [f.dim for f in split.factors])[: len(correlation)]
     apart = owner[:, None] != owner[None, :]
     largest = float(np.abs(correlation[apart]).max()) * math.sqrt(len(y))
     limit = float(-special.ndtri(FALSE_ALARM / max(1, apart.sum())))
     yield Finding(
         "draws: independence",
         "rank correlations between factors",
-        "certified" if largest < limit else "failed",
+        word_of(largest < limit),
         0.0,
         largest,
         limit,
@@ -162,7 +161,7 @@ def stein(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "draws: score identity",
         f"Stein's identity along {count} directions",
-        "certified" if largest < limit else "failed",
+        word_of(largest < limit),
         0.0,
         largest,
         limit,
@@ -193,7 +192,7 @@ def ratio(subject: Subject) -> Iterator[Finding]:
         return
     deviation = math.sqrt(at_p.var(ddof=1) / len(at_p) + at_q.var(ddof=1) / len(at_q)) + 1e-12
     off = (at_p.mean() - at_q.mean()) / deviation
-    word: Word = "certified" if abs(off) < SIGMAS else "failed"
+    word = word_of(bool(abs(off) < SIGMAS))
     yield Finding(
         "draws: density ratio",
         "q/(p+q) under p against p/(p+q) under q",
@@ -215,11 +214,11 @@ def moments(subject: Subject) -> Iterator[Finding]:
     if known is not None:
         scale = np.sqrt(np.diag(cov))
         off = max(float((np.abs(known[0] - mean) / scale).max()), float((np.abs(known[1] - cov) / np.outer(scale, scale)).max()))
-        yield Finding("moments", known[2], "certified" if off < 1e-6 else "failed", 0.0, off, 1e-6, "largest difference, in standard deviations")
+        yield Finding("moments", known[2], word_of(off < 1e-6), 0.0, off, 1e-6, "largest difference, in standard deviations")
         return
     if not subject.exact:
         if subject.effort.deep:
-            yield Finding("moments", "no independent route", "open")
+            yield _annealed_moments(subject, mean, cov)
         return
     x = subject.x.numpy()
     y = x - mean
@@ -243,7 +242,25 @@ def moments(subject: Subject) -> Iterator[Finding]:
         terms = weight[:, None] * values
         largest = max(largest, float((np.abs(terms.mean(0)) / (terms.std(0) / math.sqrt(n) + 1e-12)).max()))
     limit = max(5.0, float(-special.ndtri(FALSE_ALARM / (6 * target.dim))))
-    yield Finding("moments", how, "certified" if largest < limit else "failed", 0.0, largest, limit, "largest difference, in standard errors")
+    yield Finding("moments", how, word_of(largest < limit), 0.0, largest, limit, "largest difference, in standard errors")
+
+
+def _annealed_moments(subject: Subject, mean: np.ndarray, cov: np.ndarray) -> Finding:
+    """Mean and variances against weighted particles of annealed importance sampling."""
+    found = annealed(subject)
+    if found is None:
+        return Finding("moments", "no independent route", "open")
+    w = np.exp(found.log_w - found.log_w.max())
+    w /= w.sum()
+    z = (found.x.numpy() - mean) / np.sqrt(np.diag(cov))
+    values = np.concatenate([z, z**2 - 1.0], axis=1)
+    at = w @ values
+    largest = float((np.abs(at) / np.sqrt((w**2) @ (values - at) ** 2)).max())
+    limit = max(5.0, float(-special.ndtri(FALSE_ALARM / (4 * len(mean)))))
+    word = word_of(largest < limit)
+    return Finding(
+        "moments", f"{len(w)} particles of annealed importance sampling", word, 0.0, largest, limit, "largest difference, in standard errors"
+    )
 
 
 def _root(cov: np.ndarray) -> np.ndarray:
@@ -254,8 +271,8 @@ def _root(cov: np.ndarray) -> np.ndarray:
 def _by_quadrature(subject: Subject) -> tuple[np.ndarray, np.ndarray, str] | None:
     target = subject.target
     if target.dim == 1:
-        mean, cov = _line_moments(line_of(target))
-        return np.array([mean]), np.array([[cov]]), "quadrature"
+        centre, variance = _line_moments(line_of(target))
+        return np.array([centre]), np.array([[variance]]), "quadrature"
     if subject.effort.deep and round_(subject):
         second = radius_of(target).mean(lambda r: r * r) / target.dim
         return np.zeros(target.dim), second * np.eye(target.dim), "radial quadrature"

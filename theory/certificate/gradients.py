@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from ...targets.base import Target
-from .base import Finding, Subject
+from .base import Finding, Subject, word_of
 
 #: Relative disagreement that rounding explains, with room for cancellation in V.
 TOLERANCE = 1e-9
@@ -36,7 +36,7 @@ def score(subject: Subject) -> Iterator[Finding]:
     size = 1.0 + gradient.abs().amax(1, keepdim=True)
     off = float(((found + gradient) / size).abs().max())
     finite = bool(torch.isfinite(found).all())
-    word = "certified" if finite and off <= tolerance else "failed"
+    word = word_of(finite and off <= tolerance)
     yield Finding("score", how, word, 0.0, off, tolerance, f"largest relative difference over {len(x)} points" if finite else "not finite")
 
 
@@ -51,7 +51,7 @@ def one_pass(subject: Subject) -> Iterator[Finding]:
         float(((target.score(x) - s) / size_s).abs().max()),
         float(((alone - v[:8]) / size_v[:8]).abs().max()),
     )
-    word = "certified" if off <= TOLERANCE else "failed"
+    word = word_of(off <= TOLERANCE)
     yield Finding("one pass", "V and score apart, and row by row", word, 0.0, off, TOLERANCE, "largest relative difference")
 
 
@@ -66,5 +66,5 @@ def precision(subject: Subject) -> Iterator[Finding]:
     # rounding x moves V by |score . x| eps; the score by what its condition number makes of that
     size = 1.0 + exact.abs() + (score * x).abs().sum(1)
     off = float(((v.double() - exact) / size).abs().max())
-    word = "certified" if off <= 1e-4 else "failed"
+    word = word_of(off <= 1e-4)
     yield Finding("float32", "V against float64", word, 0.0, off, 1e-4, "relative to 1 + |V| + |score . x|")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from ...errors import Unsupported
 from ...samplers.hmc import HMC
 from ...samplers.noise import Stream
 from ...targets.base import Batch, Target, Values
-from .base import SIGMAS, Finding, Subject
+from .base import SIGMAS, Finding, Subject, word_of
 from .quadrature import Plane, line_of, plane_of, radius_of
 from .reference import Reference
 
@@ -36,7 +37,7 @@ def log_normalizer(subject: Subject) -> Iterator[Finding]:
         return
     off = abs(found - declared)
     tolerance = error + 1e-9 * (1 + abs(declared))
-    word = "failed" if not off <= tolerance else "open" if error > USELESS else "certified"
+    word = word_of(off <= tolerance, error <= USELESS)
     yield Finding("log Z", how, word, declared, found, error, note)
 
 
@@ -55,7 +56,7 @@ def independent(subject: Subject) -> tuple[str, float, float, str] | None:
         return _product(subject)
     if (plane := plane_for(subject)) is not None:
         return "Gauss-Legendre in the plane", plane.log_z, plane.error, ""
-    return _bridge(subject) if subject.exact else _annealed(subject)
+    return _bridge(subject) if subject.exact else _by_annealing(subject)
 
 
 def round_(subject: Subject) -> bool:
@@ -168,11 +169,39 @@ class _Tempered(Target):
         return (1 - self.b) * 0.5 * (z * z).sum(1) + self.b * v, self.b * s - (1 - self.b) * z / self.scale
 
 
-def _annealed(subject: Subject) -> tuple[str, float, float, str] | None:
-    """Annealed importance sampling from a Gaussian around the mass, three HMC steps per temperature, step tuned on the way.
+class Annealed(NamedTuple):
+    """The end of annealed importance sampling.
+
+    x: particles, shape (N, d).
+    log_w: logarithms of their weights; the mean weight estimates Z.
+    effective: effective sample size.
+    """
+
+    x: Batch
+    log_w: np.ndarray
+    effective: float
+
+    def resampled(self, noise: Stream) -> Batch:
+        """As many particles again, drawn by weight."""
+        w = np.exp(self.log_w - self.log_w.max())
+        u = np.sort(noise.uniform((len(w),)).numpy())
+        return self.x[torch.as_tensor(np.minimum(np.searchsorted(np.cumsum(w) / w.sum(), u), len(w) - 1))]
+
+
+def annealed(subject: Subject) -> Annealed | None:
+    """Annealed importance sampling from a Gaussian around the mass, three HMC steps per temperature, step tuned on the way;
+    None where the weights are not finite or fewer than 20 particles count.
 
     References: Neal, "Annealed importance sampling" (2001), section 2, https://arxiv.org/abs/physics/9803008
     """
+    if "annealed" not in subject.kept:
+        subject.kept["annealed"] = _anneal(subject)
+    found = subject.kept["annealed"]
+    assert found is None or isinstance(found, Annealed)
+    return found
+
+
+def _anneal(subject: Subject) -> Annealed | None:
     target, n, temperatures = subject.target, 512, 160
     c, s = subject.x.mean(0), 1.5 * subject.x.std(0)
     x = c + s * subject.noise("anneal start").normal((n, target.dim))
@@ -181,8 +210,7 @@ def _annealed(subject: Subject) -> tuple[str, float, float, str] | None:
     for k in range(1, temperatures + 1):
         b = (k / temperatures) ** 3  # close to the Gaussian the energies are wild
         z = (x - c) / s
-        v = target.potential(x)
-        log_w += (b - before) * (0.5 * (z * z).sum(1) - v)
+        log_w += (b - before) * (0.5 * (z * z).sum(1) - target.potential(x))
         before = b
         tempered = _Tempered(target, c, s, b)
         for j in range(3):
@@ -193,10 +221,15 @@ def _annealed(subject: Subject) -> tuple[str, float, float, str] | None:
             x = moved
             h *= 1.08 if rate > 0.75 else 0.85
     w = torch.exp(log_w - log_w.max()).numpy()
-    if not np.isfinite(w).all() or w.sum() <= 0:
+    effective = float(w.sum() ** 2 / (w**2).sum()) if np.isfinite(w).all() and w.sum() > 0 else 0.0
+    return Annealed(x, log_w.numpy(), effective) if effective > 20 else None
+
+
+def _by_annealing(subject: Subject) -> tuple[str, float, float, str] | None:
+    found = annealed(subject)
+    if found is None:
         return None
-    ess = float(w.sum() ** 2 / (w**2).sum())
-    log_z = float(log_w.max()) + math.log(w.mean())
-    # a mean of few large weights has no normal interval
-    error = SIGMAS * float(w.std(ddof=1) / w.mean() / math.sqrt(n)) if ess > 20 else math.inf
-    return "annealed importance sampling", log_z, error, f"{n} chains, {temperatures} temperatures, effective {ess:.0f}"
+    w = np.exp(found.log_w - found.log_w.max())
+    log_z = float(found.log_w.max()) + math.log(w.mean())
+    error = SIGMAS * float(w.std(ddof=1) / w.mean() / math.sqrt(len(w)))
+    return "annealed importance sampling", log_z, error, f"{len(w)} chains, 160 temperatures, effective {found.effective:.0f}"

@@ -19,6 +19,10 @@ from ...errors import Unsupported
 from ...targets.base import Target
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
+#: Integrals from -1 to each node of the polynomial through values at the nodes.
+PARTIAL = np.stack([np.polynomial.legendre.legval(NODES, np.polynomial.legendre.legint(c, lbnd=-1)) for c in np.eye(12)], axis=1) @ np.linalg.inv(
+    np.polynomial.legendre.legvander(NODES, 11)
+)
 #: Reach in t: sinh(30) = 5e12 scales.
 REACH = 30.0
 
@@ -154,10 +158,16 @@ class Plane:
     error: float
 
     def marginal_cdf(self, axis: int, x: np.ndarray) -> np.ndarray:
-        """The distribution function of one coordinate: panel masses are exact, and between panel ends it is interpolated."""
-        mass = self.weights.sum(1 - axis).reshape(-1, len(NODES)).sum(1)
-        total = np.concatenate([[0.0], np.cumsum(mass)])
-        return np.clip(scipy.interpolate.PchipInterpolator(self.edges[axis], total)(np.clip(x, self.edges[axis][0], self.edges[axis][-1])), 0, 1)
+        """The distribution function of one coordinate: exact at panel ends and at nodes, monotone in between."""
+        mass = self.weights.sum(1 - axis).reshape(-1, len(NODES))
+        inside = (mass / WEIGHTS) @ PARTIAL.T  # from the panel's start to each of its nodes
+        before = np.concatenate([[0.0], np.cumsum(mass.sum(1))])
+        at_nodes = before[:-1, None] + inside
+        places = np.concatenate([self.edges[axis][:-1, None], self.nodes[axis].reshape(mass.shape)], axis=1).ravel()
+        heights = np.concatenate([before[:-1, None], at_nodes], axis=1).ravel()
+        places, heights = np.append(places, self.edges[axis][-1]), np.append(heights, before[-1])
+        cdf = scipy.interpolate.PchipInterpolator(places, np.maximum.accumulate(heights))
+        return np.asarray(np.clip(cdf(np.clip(x, places[0], places[-1])), 0, 1))
 
     @cached_property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from ...samplers.noise import Stream
 #: Earlier coordinates whose products enter the mean of the next.
 LATEST = 8
 #: Deviations at which a coordinate is cut before it enters a mean or a variance: heavy tails must not steer the fit.
-CUT = 12.0
+CUT = 100.0
 
 
 @dataclass(frozen=True, eq=False)
