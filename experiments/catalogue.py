@@ -16,9 +16,9 @@ import sys
 import types
 from collections.abc import Callable
 from functools import cache, partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import InvalidInput
 
@@ -45,8 +45,25 @@ def _installed(kind: Kind) -> dict[str, Callable[[], type]]:
     for entry in entry_points(group=f"{ROOT}.{'theorems' if kind == 'theorem' else FOLDERS[kind][0]}"):
         if entry.name in found:
             raise InvalidInput(f"entry point {entry.value}: there is a {kind} {entry.name!r} already")
-        found[entry.name] = entry.load
+        found[entry.name] = partial(_loaded, entry)
     return found
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    """What an entry point names: a component, or a target that is made already."""
+    found = entry.load()
+    return _made(found) if not callable(found) else found
+
+
+def _made(target: Any) -> Any:
+    """A target that exists already (of `mixrate.potential`, say), as a component without parameters."""
+
+    def made() -> Any:
+        """A potential that a user wrote down as a function."""
+        return target
+
+    made.version, made.examples = target.version, (("", {}),)  # type: ignore[attr-defined]
+    return made
 
 
 def load_plugin(path: str | Path) -> tuple[str, ...]:
@@ -68,7 +85,9 @@ def load_plugin(path: str | Path) -> tuple[str, ...]:
         raise InvalidInput(f"plugin {path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     found = {(kind, name): cls for kind in FOLDERS for name, cls in _defined(kind, module).items()}
     if not found:
-        raise InvalidInput(f"plugin {path}: defines no target, sampler, metric or theorem (a concrete subclass)")
+        raise InvalidInput(
+            f"plugin {path}: defines no target, sampler, metric or theorem (a concrete subclass, or a target made by mixrate.potential)"
+        )
     _plugins.pop(path, None)  # the file may have been loaded before
     for kind, name in found:
         if name in sources_of(kind):
@@ -127,7 +146,8 @@ def _from_file(kind: Kind, name: str) -> type:
 
 
 def _defined(kind: Kind, module: types.ModuleType) -> dict[str, type]:
-    """The concrete components (public dataclasses) that a module itself defines, by name: the module's, or a theorem's `id`."""
+    """The concrete components (public dataclasses) that a module itself defines, by name: the module's, or a theorem's `id`;
+    and a target that it makes."""
     folder, base = FOLDERS[kind]
     parent = getattr(importlib.import_module(f"{ROOT}.{folder}.base"), base)
     found: dict[str, type] = {}
@@ -137,6 +157,12 @@ def _defined(kind: Kind, module: types.ModuleType) -> dict[str, type]:
             name = vars(cls)["id"] if kind == "theorem" else module.__name__.rsplit(".", 1)[-1]
             if found.setdefault(name, cls) is not cls:
                 raise InvalidInput(f"{module.__name__} defines both {found[name].__name__} and {cls.__name__} as {kind} {name!r}")
+    if kind == "target":
+        name = module.__name__.rsplit(".", 1)[-1]
+        for made in (value for value in vars(module).values() if isinstance(value, parent)):
+            if name in found:
+                raise InvalidInput(f"{module.__name__} defines more than one target {name!r}")
+            found[name] = _made(made)
     return found
 
 

@@ -22,10 +22,12 @@ __all__ = [
     "InvalidInput",
     "MixrateError",
     "Unsupported",
+    "certify",
     "load_plugin",
     "load_result",
     "metric",
     "normal",
+    "potential",
     "propagate",
     "run",
     "sampler",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .facade import load_plugin, load_result, metric, normal, propagate, run, sampler, stationary, target, theorem
+    from .facade import certify, load_plugin, load_result, metric, normal, potential, propagate, run, sampler, stationary, target, theorem
 
 
 def __getattr__(name: str) -> Any:

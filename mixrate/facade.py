@@ -27,9 +27,23 @@ from .laws.propagate import stationary as stationary_law
 from .metrics.base import Metric
 from .samplers.base import Sampler
 from .targets.base import Target
+from .targets.user_potential import user_potential as potential
 from .theory.base import Theorem
 
-__all__ = ["load_plugin", "load_result", "metric", "normal", "propagate", "run", "sampler", "stationary", "target", "theorem"]
+__all__ = [
+    "certify",
+    "load_plugin",
+    "load_result",
+    "metric",
+    "normal",
+    "potential",
+    "propagate",
+    "run",
+    "sampler",
+    "stationary",
+    "target",
+    "theorem",
+]
 
 Start = Law | Literal["target"]
 
@@ -66,6 +80,19 @@ def _make(kind: Any, name: str, params: dict[str, Any]) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name}: {' '.join(str(error).split()).split('__init__() ')[-1]}") from None
+
+
+def certify(target: Target) -> Any:
+    """The certificate of a target as a DataFrame: one row per finding; `attrs` has its word (certified, failed or open)."""
+    from .experiments.certificates import table
+    from .theory.certificate.certify import certify as certificate_of
+
+    if not isinstance(target, Target):
+        raise InvalidInput(f"the target must be a Target, got a {type(target).__name__}")
+    found = certificate_of(target)
+    frame = table([found])
+    frame.attrs["word"] = found.word
+    return frame
 
 
 def normal(mean: Any, cov: Any, dim: int | None = None) -> Normal:

@@ -247,7 +247,20 @@ def content(value: Any) -> bytes:
     if isinstance(value, (torch.Tensor, np.ndarray)):
         array = np.asarray(value, dtype=float)
         return str(array.shape).encode() + (array + 0.0).tobytes()  # + 0.0 makes -0.0 and 0.0 one value
-    return repr(value).encode()
+    return _code(value) if callable(value) else repr(value).encode()
+
+
+def _code(function: Any) -> bytes:
+    """What identifies a function: its name, its code and constants, its defaults and what it closes over. Objects that are
+    called are known by their repr, which may hold an address: then they are themselves alone."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return repr(function).encode()
+    inner = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    nested = [c.co_code + repr(c.co_names).encode() for c in code.co_consts if hasattr(c, "co_code")]
+    closed = [content(cell.cell_contents) for cell in function.__closure__ or ()]
+    parts = [function.__qualname__, repr(code.co_names), repr(inner), repr(function.__defaults__)]
+    return b"|".join([code.co_code, *(part.encode() for part in parts), *nested, *closed])
 
 
 def vector(value: Any, what: str) -> torch.Tensor:

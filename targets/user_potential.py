@@ -1,0 +1,137 @@
+"""A density that a user writes down as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from ..errors import InvalidInput, Unsupported
+from .base import Batch, Constant, Constants, Target, Values, covariance, vector
+
+if TYPE_CHECKING:
+    from ..samplers.noise import Noise
+
+NAMES = ("m", "M", "lsi", "poincare")
+
+
+@dataclass(frozen=True, eq=False)
+class _UserPotential(Target):
+    """See `user_potential`, which makes it."""
+
+    V: Callable[[Batch], Values]
+    d: int
+    gradient: Callable[[Batch], Batch] | None = None
+    log_z: float | None = None
+    draw: Callable[[int, Noise], Batch] | None = None
+    mean: Any = None
+    cov: Any = None
+    box: Any = None
+    known: Mapping[str, Constant] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        return self.d
+
+    def potential(self, x: Batch) -> Values:
+        value = self.V(x)
+        if value.shape != x.shape[:1]:
+            raise InvalidInput(f"the potential must return one number per row, shape ({len(x)},), got {tuple(value.shape)}")
+        return value
+
+    def potential_and_score(self, x: Batch) -> tuple[Values, Batch]:
+        if self.gradient is None:
+            return Target.potential_and_score(self, x)
+        return self.potential(x), -self.gradient(x)
+
+    @property
+    def log_normalizer(self) -> float | None:
+        return self.log_z
+
+    @property
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        return None if self.mean is None or self.cov is None else (self.mean, self.cov)
+
+    @property
+    def constants(self) -> Mapping[str, Constant]:
+        return Constants(**self.known)
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        return Target.extent(self) if self.box is None else self.box
+
+
+@dataclass(frozen=True, eq=False)
+class _UserDraws(_UserPotential):
+    """With an exact sampler."""
+
+    def sample(self, n: int, noise: Noise) -> Batch:
+        if self.draw is None:
+            raise Unsupported("this potential came without a sampler")
+        x = self.draw(n, noise)
+        if x.shape != (n, self.d):
+            raise InvalidInput(f"the sampler must return shape ({n}, {self.d}), got {tuple(x.shape)}")
+        return x
+
+
+def user_potential(
+    potential: Callable[[Batch], Values],
+    dim: int,
+    *,
+    gradient: Callable[[Batch], Batch] | None = None,
+    log_normalizer: float | None = None,
+    sample: Callable[[int, Noise], Batch] | None = None,
+    mean: Any = None,
+    cov: Any = None,
+    box: tuple[Any, Any] | None = None,
+    how: Literal["exact", "bound", "numeric"] = "bound",
+    **constants: float,
+) -> Target:
+    """A target from a function: ``user_potential(lambda x: (x**4).sum(1) / 4, dim=3, m=0.0)``.
+
+    All that is declared is checked by `mixrate.certify`, and before any theorem.
+
+    Cost: that of the functions; without `gradient` a score is one reverse pass over the potential.
+
+    Arguments:
+        potential: V of a batch (N, d) of torch numbers, shape (N,), in the dtype and on the device of its argument.
+        dim: d, at least 1.
+        gradient: grad V (not the score), shape (N, d); by differentiation where it is not given.
+        log_normalizer: log of the integral of exp(-V), where it is known.
+        sample: exact draws from a number and a `Noise`, shape (n, d).
+        mean, cov: moments, both or neither.
+        box: corners (lo, hi) that hold all but 1e-19 of the mass; found by a search where d = 1.
+        how: how the constants are known.
+        constants: m, M, lsi, poincare; see `Target`.
+
+    Errors: `InvalidInput` where a function returns another shape, or an argument does not fit.
+    """
+    unknown = [name for name in constants if name not in NAMES]
+    if unknown:
+        raise InvalidInput(f"unknown constant {unknown[0]!r}, a potential may declare {', '.join(NAMES)}")
+    if not callable(potential):
+        raise InvalidInput(f"potential must be a function of a batch, got a {type(potential).__name__}")
+    if not isinstance(dim, int) or dim < 1:
+        raise InvalidInput(f"dim must be a whole number of at least 1, got {dim!r}")
+    if (mean is None) != (cov is None):
+        raise InvalidInput("mean and cov come together: one was given without the other")
+    if mean is not None:
+        mean = vector(mean, "mean")
+        cov = covariance(cov, dim, "cov")
+        if len(mean) != dim:
+            raise InvalidInput(f"mean must have {dim} numbers, got {len(mean)}")
+    corners = None if box is None else tuple(np.broadcast_to(np.asarray(end, float), (dim,)) for end in box)
+    if corners is not None and not (len(corners) == 2 and bool((corners[0] < corners[1]).all())):
+        raise InvalidInput("box must be two corners (lo, hi) with lo < hi on every axis")
+    known = {name: Constant(float(value), how, "declared by the user") for name, value in constants.items()}
+    make = _UserPotential if sample is None else _UserDraws
+    target = make(potential, dim, gradient, log_normalizer, sample, mean, cov, corners, known)
+    try:
+        target.potential_and_score(torch.zeros((2, dim), dtype=torch.float64))
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"the potential fails on a batch of shape (2, {dim}): {type(error).__name__}: {' '.join(str(error).split())}") from error
+    return target
