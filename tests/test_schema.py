@@ -656,7 +656,7 @@ def test_parameters_are_checked_against_their_types(plugin: Path, params: dict[s
     "name, text, message",
     [
         ("gaussian.py", PLUGIN, "there is a target 'gaussian' already"),
-        ("empty.py", "x = 1", "defines no target, sampler, metric or theorem (a concrete subclass)"),
+        ("empty.py", "x = 1", "defines no target, sampler, metric or theorem (a concrete subclass, or a target made by mixrate.potential)"),
         ("broken.py", "import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("broken.py", "def f(:", "SyntaxError: invalid syntax (broken.py, line 1)"),
         ("twice.py", PLUGIN + "\n@dataclass(frozen=True)\nclass Other(Shell):\n    pass\n", "defines both Shell and Other as target 'twice'"),

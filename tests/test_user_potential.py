@@ -18,6 +18,18 @@ from mixrate.experiments.schema import read
 from mixrate.samplers.noise import Stream
 from mixrate.targets.double_well import DoubleWell
 
+CONE = """
+title: a cone
+claim: it runs
+tier: smoke
+target: cone
+sampler: {name: ula, step_size: 0.1}
+start: {mean: 1.0, cov: 1.0}
+law: grid
+steps: {last: 4, count: 2}
+metrics: [w2]
+"""
+
 
 def quartic(x: torch.Tensor) -> torch.Tensor:
     return (x**4).sum(1) / 4
@@ -62,9 +74,7 @@ def test_a_plugin_file_may_make_its_target(tmp_path: Path, monkeypatch: pytest.M
     assert components.load_plugin(tmp_path / "cone.py") == ("cone",)
     assert components.build("target", "cone", {}).constant("M") == 1.0
     path = tmp_path / "cone.yaml"
-    path.write_text(
-        "title: a cone\nclaim: it runs\ntier: smoke\ntarget: cone\nsampler: {name: ula, step_size: 0.1}\nstart: {mean: 1.0, cov: 1.0}\nlaw: grid\nsteps: {last: 4, count: 2}\nmetrics: [w2]\n"
-    )
+    path.write_text(CONE)
     assert set(run(read(path), tmp_path / "runs").table["status"]) == {"ok"}
     with pytest.raises(InvalidInput, match=r"unknown parameter 'scale', cone accepts none"):
         components.build("target", "cone", {"scale": 1})
