@@ -9,7 +9,7 @@ PARTS  := targets samplers laws metrics theory experiments
 
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo install test bench bench-peers lint format typecheck clean
+.PHONY: help demo install test bench bench-peers lint format typecheck targets-page clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -48,6 +48,9 @@ typecheck: $(READY) ## check the types
 	@rm -rf .mypy && mkdir -p .mypy/mixrate
 	@ln -s $(patsubst %,../../%,$(wildcard mixrate/*.py) $(PARTS)) .mypy/mixrate/
 	MYPYPATH=.mypy $(BIN)/mypy -p mixrate
+
+targets-page: $(READY) ## write docs/targets.md and its pictures from the targets themselves
+	$(BIN)/python docs/build_targets.py
 
 clean: ## remove what can be made again (.venv, caches); runs of experiments are kept
 	rm -rf .venv .venv-peers .mypy .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks build dist *.egg-info

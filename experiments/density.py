@@ -62,7 +62,7 @@ def picture(target: Target) -> Figure:
     elif sites > 1:
         _image(figure, axes, x[: 4 if sites == 2 else side].reshape(-1, *(side,) * sites))
     elif sites == 1 or (target.dim >= 8 and np.median(np.diag(np.corrcoef(x.T), 1)) > 0.5):  # neighbours move together: a field on a line
-        _fields(axes, x[:12])
+        _fields(axes, x[: 5 if sites else 12])
     elif subject.exact:
         axes.plot(x[:3000, 0], x[:3000, 1], ".", ms=2.6, color=BLUE, alpha=0.45, markeredgewidth=0, rasterized=True)
         _frame(axes, *_window(x[:, :2]))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
-from ..targets.base import Target
+from ..targets.base import Constants, Target
 from .components import build, find, names
 from .wording import suggest
 
@@ -80,6 +84,34 @@ def _first(name: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         if key not in accepted:
             raise InvalidInput(f"unknown parameter {key!r}, {name} accepts {', '.join(accepted) or 'none'}{suggest(key, accepted)}")
     return next((i.params for i in instances(name) if i.name == name), {})
+
+
+#: Certificates of all examples, as `mixrate certify --all` last wrote them for this repository.
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "certify.csv"
+
+
+@cache
+def _certified() -> dict[tuple[str, str], tuple[float, str]]:
+    """(value, how it is known) of every certified constant by (id, name); empty where the table is not there."""
+    if not REFERENCE.is_file():
+        return {}
+    with REFERENCE.open(encoding="utf-8", newline="") as file:
+        return {(row["id"], row["what"]): (float(row["declared"]), row["known"]) for row in csv.DictReader(file) if row["known"]}
+
+
+def constants(target: Target) -> dict[str, tuple[float, str]]:
+    """(value, how it is known) of the constants of a target. One that takes seconds is taken from the reference table, where the
+    same id is in it; else it is NaN, and known ``when asked``."""
+    known = target.constants
+    found: dict[str, tuple[float, str]] = {}
+    for name, constant in (known.at_once() if isinstance(known, Constants) else dict(known)).items():
+        if constant is not None:
+            found[name] = constant.value, constant.how
+        elif (target.id, name) in _certified():
+            found[name] = _certified()[target.id, name]
+        elif not any(key == target.id for key, _ in _certified()):
+            found[name] = math.nan, "when asked"
+    return found
 
 
 SECTION = re.compile(r"^(Arguments|Errors|Cost|References|Versions|Class attributes):\s?", re.MULTILINE)

@@ -220,7 +220,9 @@ def has(target: Target) -> str:
 
 def constants(target: Target) -> str:
     """The constants of a target, each with how it is known."""
-    return ", ".join(f"{name} = {constant.value:.4g} ({constant.how})" for name, constant in target.constants.items())
+    from .experiments.zoo import constants as known
+
+    return ", ".join(f"{name} {'' if math.isnan(value) else f'= {value:.4g} '}({how})" for name, (value, how) in known(target).items())
 
 
 def components(what: str) -> None:

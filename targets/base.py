@@ -64,6 +64,10 @@ class Constants(Mapping[str, Constant]):
                 raise KeyError(name) from None
         return entry
 
+    def at_once(self) -> dict[str, Constant | None]:
+        """The constants by name, None for one that is still to be computed."""
+        return {name: entry if isinstance(entry, Constant) else None for name, entry in self._entries.items()}
+
     def __iter__(self) -> Iterator[str]:
         return iter([name for name in tuple(self._entries) if name in self])
 

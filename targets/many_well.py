@@ -11,6 +11,7 @@ import torch
 
 from ..errors import InvalidInput
 from .base import Batch, Constant, Constants, Values
+from .functional import muckenhoupt
 from .multi_well import _StandardNormal
 from .one_dimensional import OneDimensional
 from .product import Product
@@ -24,7 +25,8 @@ class ManyWell(Product):
     The well's Z is 11784.509265, by quadrature, so log Z = 164.695675 in d = 32; 84 % of its mass lies to the right of 0.
 
     Constants: ``V'' = 12 x^2 - 12`` of a well is least at 0, so m = -12, and there is no M. The Poincare constant is the spectral
-    gap of a well: a product has the smallest constant of its factors, and a standard normal's is 1.
+    gap of a well: a product has the smallest constant of its factors, and a standard normal's is 1; the log-Sobolev
+    constant is bounded by the Muckenhoupt-type criterion on the line.
 
     Cost: O(d) per row.
 
@@ -80,4 +82,4 @@ class _Well(OneDimensional):
 
     @cached_property
     def constants(self) -> Mapping[str, Constant]:
-        return Constants(m=Constant(-12.0, "exact", "V'' at 0"), poincare=partial(spectral_gap, self))
+        return Constants(m=Constant(-12.0, "exact", "V'' at 0"), poincare=partial(spectral_gap, self), lsi=partial(muckenhoupt, self))
