@@ -12,24 +12,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import torch
 from PIL import Image
 
-from mixrate.display import constants as computed
-from mixrate.display import has
+from mixrate.display import constants, has
 from mixrate.experiments import density, drawing
 from mixrate.experiments.components import find, names
 from mixrate.experiments.zoo import Instance, instances, sections
-from mixrate.targets.base import Target
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "targets.md"
 PICTURES = ROOT / "docs" / "images" / "targets"
-CERTIFIED = ROOT / "results" / "certify.csv"
 WIDTH = 120
 ACROSS = 3  # pictures side by side
-COLOURS = 64  # of a picture's palette
-CONSTANTS = ("m", "M", "lsi", "poincare")
+COLOURS = 192  # of a palette: with few the ink of labels goes blue where a picture has many blues
 
 TOP = """\
 # Targets
@@ -42,19 +38,19 @@ literature one name means several densities, so every example has an id that cha
 
 **What a target has.** *score*: a closed form of `-grad V`, else it is differentiated automatically. *draws*: an exact
 sampler. *restricted draws*: exact draws from the density times a Gaussian, as a proximal sampler needs them. *noised
-law*: a closed form after Gaussian noising. *hessian*, *kernel*: closed forms of the Hessian, compiled loops for V and the
-score. *log Z*, *moments*: the normaliser, mean and covariance, in closed form or by quadrature. *split*: the density is a
+law*: a closed form after Gaussian noising. *hessian*: a closed form. *kernel*: compiled loops for V and the score.
+*log Z*, *moments*: the normaliser, mean and covariance, in closed form or by quadrature. *split*: the density is a
 product, after a rotation perhaps.
 
 **Constants.** `m I <= Hess V <= M I` (and `Hess V >= -M I`), the log-Sobolev constant `lsi` and the Poincare constant
-`poincare` as `docs/notation.md` defines them; in brackets, whether the value is exact, a bound on the safe side or
-numeric. 0 means that the inequality does not hold with any constant; what is not named is not declared. How each is
-certified: `mixrate certify NAME`.
+`poincare` (`docs/notation.md`); in brackets, whether the value is exact, a bound on the safe side, or numeric. 0: the
+inequality holds with no constant. What is not named is not declared, and *when asked* is computed when it is needed,
+which takes a while. `mixrate certify NAME` checks each by an independent route.
 
-**Pictures.** In the plane the lines enclose 50, 90 and 99 % of the mass, and each shade holds a tenth (the palest two, from
-90 %, less); of a product in more dimensions one plane is shown. Curves are densities, of x or of the radius. Dots are exact
-draws. Fields, particles and intervals of targets without an exact sampler are the ends of chains that had settled: typical
-points, not independent draws.
+**Pictures.** In the plane the lines enclose 50, 90 and 99 % of the mass, and the shades change with each tenth of it;
+of a product in more dimensions one plane is shown. Curves are densities, of x or of the radius. Dots are exact draws.
+Fields, particles and intervals are exact draws, or, of targets without an exact sampler, the ends of chains that had
+settled: typical points, not independent draws.
 """
 
 
@@ -157,11 +153,11 @@ def gallery(examples: list[Instance]) -> Iterator[str]:
         yield table(heads, [tuple(f"![density of {i}](images/targets/{picture_of(i)})" for i in row)])
 
 
-def entry(name: str, constants: Callable[[Target], str]) -> Iterator[str]:
+def entry(name: str) -> Iterator[str]:
     """One target, block by block."""
     cls, text, examples = find("target", name), sections(find("target", name)), instances(name)
     yield f"## {name}"
-    yield signature(name, cls)
+    yield wrapped(signature(name, cls))
     for paragraph in text[""].split("\n\n"):
         yield wrapped(marked(paragraph))
     if "Cost" in text:
@@ -176,7 +172,7 @@ def entry(name: str, constants: Callable[[Target], str]) -> Iterator[str]:
     rows = []
     for instance in examples:
         target = instance.build()
-        rows.append((f"`{yaml(instance)}`", str(target.dim), has(target), constants(target), f"`{target.id}`"))
+        rows.append((f"`{yaml(instance)}`", str(target.dim), has(target), constants(target) or "none declared", f"`{target.id}`"))
     yield table(("example", "d", "has", "constants", "id"), rows)
     yield from gallery(examples)
     if "References" in text:
@@ -199,24 +195,9 @@ def contents() -> str:
     return table(("target", "density", "d of the examples"), rows)
 
 
-def page(constants: Callable[[Target], str]) -> str:
-    """The whole text; `constants` gives the cell of a target's constants."""
-    return "\n\n".join([TOP.strip(), contents(), *(block for name in names("target") for block in entry(name, constants))]) + "\n"
-
-
-def certified() -> Callable[[Target], str]:
-    """Constants from the table of certificates where it has the target, else computed, which may take minutes."""
-    rows = pd.read_csv(CERTIFIED) if CERTIFIED.exists() else pd.DataFrame(columns=["id", "what", "declared", "known"])
-    rows = rows[rows["what"].isin(CONSTANTS) & rows["known"].notna() & rows["declared"].notna()]
-    seen = set(pd.read_csv(CERTIFIED, usecols=["id"])["id"]) if CERTIFIED.exists() else set()
-
-    def cell_of(target: Target) -> str:
-        if target.id not in seen:
-            return computed(target)
-        mine = rows[rows["id"] == target.id].drop_duplicates("what").set_index("what")
-        return ", ".join(f"{c} = {mine.loc[c, 'declared']:.4g} ({mine.loc[c, 'known']})" for c in CONSTANTS if c in mine.index)
-
-    return cell_of
+def page() -> str:
+    """The whole text."""
+    return "\n\n".join([TOP.strip(), contents(), *(block for name in names("target") for block in entry(name))]) + "\n"
 
 
 # Pictures.
@@ -232,13 +213,14 @@ def draw(instance: Instance) -> bytes:
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # these are small, and sums do not depend on the machine's cores
     PICTURES.mkdir(parents=True, exist_ok=True)
     shown = [instance for name in names("target") for instance in instances(name)]
     for instance in shown:
         (PICTURES / picture_of(instance)).write_bytes(draw(instance))
     for path in set(PICTURES.glob("*.png")) - {PICTURES / picture_of(i) for i in shown}:
         path.unlink()
-    PAGE.write_text(page(certified()), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
     size = math.ceil(sum(p.stat().st_size for p in PICTURES.glob("*.png")) / 1000)
     print(f"{PAGE.relative_to(ROOT)}: {len(names('target'))} targets, {len(shown)} examples; pictures: {size} kB")
 

@@ -19,6 +19,14 @@ class DoubleWell(OneDimensional):
 
     The log-Sobolev constant is bounded by Holley-Stroock with U' = max(V', c x) on the right half: the oscillation of
     U - V is ``(c + 4)^2 / 16``, and ``c exp(-(c + 4)^2 / 16)`` is largest at ``c = sqrt(12) - 2``.
+
+    References: Holley, Stroock, "Logarithmic Sobolev inequalities and stochastic Ising models" (1987),
+        https://doi.org/10.1007/BF01011161
+
+    Versions:
+        Richter, Berner 2024 (https://arxiv.org/abs/2307.01198): (x^2 - delta)^2 in several coordinates, delta = 2 or 4: `multi_well`
+            here; with one coordinate and delta = 1 it is this density.
+        Noe, Olsson, Koehler, Wu 2019 (https://doi.org/10.1126/science.aaw1147): a tilted well beside a harmonic coordinate: see `many_well`.
     """
 
     def potential(self, x: Batch) -> Values:

@@ -33,6 +33,9 @@ class Gaussian(Target):
 
     Errors: `InvalidInput` where `cov` is not symmetric positive definite or its shape does not fit the mean.
 
+    References: Bakry, Gentil, Ledoux, "Analysis and Geometry of Markov Diffusion Operators" (2014), sections 4.1 and 5.5
+        (the constants of Gaussians), https://doi.org/10.1007/978-3-319-00227-9
+
     Versions:
         MCHMC 2022 (https://github.com/JakobRobnik/MicroCanonicalHMC): ill_conditioned with m = condition^-1/2, so that det P = 1.
         Inference Gym 2020 (https://github.com/tensorflow/probability): variances drawn from an inverse Gamma law, d = 100; not here.

@@ -24,6 +24,10 @@ class Hyperbolic(OneDimensional):
 
     References: M.-F. Chen, "Eigenvalues, Inequalities, and Ergodic Theory" (2005), chapter 1 (variational formula for the
         lower bound of the spectral gap), https://doi.org/10.1007/1-84628-169-4
+
+    Versions:
+        Barndorff-Nielsen 1977 (https://doi.org/10.1098/rspa.1977.0041): exp(-alpha sqrt(delta^2 + (x - mu)^2) + beta (x - mu)); here
+            alpha = delta = 1, beta = mu = 0.
     """
 
     def potential(self, x: Batch) -> Values:

@@ -65,8 +65,8 @@ class LogisticRegression(Target):
 
     examples: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = (
         ("generated", {"dim": 4, "rows": 60, "seed": 5, "prior_variance": 2.0}),
-        ("dataset", {"name": "breast_cancer"}),
-        ("dataset", {"name": "iris", "prior_variance": 10.0}),
+        ("dataset", {"data": "breast_cancer"}),
+        ("dataset", {"data": "iris", "prior_variance": 10.0}),
     )
 
     def __post_init__(self) -> None:
@@ -100,21 +100,21 @@ class LogisticRegression(Target):
         return cls(features, labels.astype(float), prior_variance)
 
     @classmethod
-    def dataset(cls, name: str, prior_variance: float = 1.0) -> LogisticRegression:
+    def dataset(cls, data: str, prior_variance: float = 1.0) -> LogisticRegression:
         """A set that ships with scikit-learn: features standardised (mean 0, mean square 1), then a column of ones.
 
         `breast_cancer` (569 rows, d = 31; benign is 1), `iris` (versicolor against virginica, 100 rows, d = 5), `wine` (the
         first two cultivars, 130 rows, d = 14).
         """
-        if name not in CLASSES:
-            raise InvalidInput(f"name must be one of {', '.join(CLASSES)}, got {name!r}")
+        if data not in CLASSES:
+            raise InvalidInput(f"data must be one of {', '.join(CLASSES)}, got {data!r}")
         from sklearn import datasets  # half a second, and only needed here
 
-        table = getattr(datasets, f"load_{name}")()
-        kept = np.isin(table.target, CLASSES[name])
+        table = getattr(datasets, f"load_{data}")()
+        kept = np.isin(table.target, CLASSES[data])
         features = table.data[kept]
         features = (features - features.mean(0)) / features.std(0)
-        labels = (table.target[kept] == CLASSES[name][1]).astype(float)
+        labels = (table.target[kept] == CLASSES[data][1]).astype(float)
         return cls(np.column_stack([features, np.ones(len(features))]), labels, prior_variance)
 
     @property

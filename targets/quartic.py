@@ -19,6 +19,13 @@ class Quartic(OneDimensional):
 
     The log-Sobolev constant is bounded by Holley-Stroock with U' = max(x^3, c x) on the right half: the oscillation of
     U - V is ``c^2 / 4``, and ``c exp(-c^2 / 4)`` is largest at ``c = sqrt(2)``.
+
+    References: Holley, Stroock, "Logarithmic Sobolev inequalities and stochastic Ising models" (1987),
+        https://doi.org/10.1007/BF01011161
+
+    Versions:
+        Roberts, Tweedie 1996 (https://doi.org/10.2307/3318418): the class exp(-gamma |x|^beta); here beta = 4, gamma = 1/4, where
+            their unadjusted chain is transient at every step size.
     """
 
     def potential(self, x: Batch) -> Values:

@@ -39,6 +39,9 @@ class Shells(Radial):
     Errors: `InvalidInput` where an argument is out of range; `Unsupported` where the shells are too thin for the quadrature
         (below about 1e-3 of the largest radius).
 
+    References: Feroz, Hobson, Bridges, "MultiNest: an efficient and robust Bayesian inference tool for cosmology and particle
+        physics" (2009), section 6.2 (Gaussian shells), https://arxiv.org/abs/0809.3437
+
     Versions:
         Grenioux, Noble, Gabrie, Durmus 2024 (https://github.com/h2o64/slips): rings = 4, radii 1 to 4, width 0.15; another density: there the
             radius is normal, so the density in the plane has a factor 1/|x| and a pole at the origin. Sampler and density agree.

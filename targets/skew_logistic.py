@@ -24,6 +24,13 @@ class SkewLogistic(OneDimensional):
     Arguments:
         a: strength of the skew, > 0.
         s: its slope, not 0; the sign chooses the side.
+
+    References: Dalalyan, "Theoretical guarantees for approximate sampling from smooth and log-concave densities" (2017),
+        the example of binary logistic regression, of which this is one weight, https://arxiv.org/abs/1412.7392
+
+    Versions:
+        Dalalyan 2017 (https://arxiv.org/abs/1412.7392): many weights and observations: `logistic_regression` here; with one weight and
+            three equal observations of feature 2 it is this density at a = 3, s = 2.
     """
 
     a: float = 3.0
