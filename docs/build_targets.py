@@ -43,8 +43,8 @@ law*: a closed form after Gaussian noising. *hessian*: a closed form. *kernel*: 
 product, after a rotation perhaps.
 
 **Constants.** `m I <= Hess V <= M I` (and `Hess V >= -M I`), the log-Sobolev constant `lsi` and the Poincare constant
-`poincare` (`docs/notation.md`); in brackets, whether the value is exact, a bound on the safe side, or numeric. 0: the
-inequality holds with no constant. What is not named is not declared, and *when asked* is computed when it is needed,
+`poincare` (`docs/notation.md`); in brackets, whether the value is exact, a bound on the safe side, or numeric. 0: no
+such inequality holds. What is not named is not declared, and *when asked* is computed when it is needed,
 which takes a while. `mixrate certify NAME` checks each by an independent route.
 
 **Pictures.** In the plane the lines enclose 50, 90 and 99 % of the mass, and the shades change with each tenth of it;
