@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import call
 
 import mixrate
-from mixrate import cli
 from mixrate.experiments.components import names
 
 YAML = """
@@ -22,17 +22,6 @@ law: normal
 steps: [1, 10]
 theorems: [ula-w2-dk]
 """
-
-
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["mixrate", *map(str, arguments)])
-    code: object = 0
-    try:
-        cli.main()
-    except SystemExit as left:
-        code = left.code
-    out = capsys.readouterr()
-    return (code if isinstance(code, int) else 0), out.out, out.err
 
 
 @pytest.fixture

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from command_line import call
 
-from mixrate import cli
 from mixrate.experiments import catalogue, components
 from mixrate.experiments.certificates import certify_all, summary, table
 from mixrate.experiments.zoo import Instance, chosen, constants, everything, instances, sections
@@ -29,17 +28,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mixrate", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = left.code
-        out = capsys.readouterr()
-        return (code if isinstance(code, int) else 0), out.out, out.err
-
-    return call
+    return lambda *arguments: call(monkeypatch, capsys, *arguments)
 
 
 def test_every_target_has_an_example_and_every_example_one_identity() -> None:
