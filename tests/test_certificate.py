@@ -19,6 +19,7 @@ from mixrate.targets.funnel import Funnel
 from mixrate.targets.gaussian import Gaussian
 from mixrate.targets.gaussian_mixture import GaussianMixture
 from mixrate.targets.hyperbolic import Hyperbolic
+from mixrate.targets.log_gaussian_cox import LogGaussianCox
 from mixrate.targets.many_well import ManyWell
 from mixrate.targets.quartic import Quartic
 from mixrate.targets.shells import Shells
@@ -228,6 +229,23 @@ def test_an_exact_constant_that_is_never_met_is_open_and_a_bound_is_not() -> Non
     low = Planted(SkewLogistic(), "m -1.0")
     assert [f.word for f in findings(low, curvature.curvature).findings] == ["open", "certified"]
     assert findings(low, curvature.curvature).word == "open"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        LogGaussianCox(4),  # its Hessian overflows far out
+        Gaussian.isotropic(3, 1e-6, mean=1e4),
+        Gaussian.ill_conditioned(100, 1e4, rotation=3),
+        StudentT(3, 1.0, 1e3),  # no mean
+        GaussianMixture.two_modes(0.5, dim=2, variance=1e-4, weight=0.01),
+        GaussianMixture([1.0, 1000.0], [[0.0], [50.0]], 1.0),
+        Shells(30, [1.0, 5.0], 0.1),
+    ],
+    ids=lambda t: t.name,
+)
+def test_right_targets_with_extreme_parameters_may_enter_a_theorem_check(target: Target) -> None:
+    assert objections(target) == ()
 
 
 def test_code_that_raises_is_a_finding_of_one_line() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ...errors import Unsupported
 from ...targets.base import Batch, Target
 from .base import Finding, Subject, Word
 
@@ -13,6 +14,8 @@ from .base import Finding, Subject, Word
 DENSE = 48
 #: Share of the distance between m and M within which a constant that is called exact must be met.
 MET = 0.05
+#: Entries of a Hessian beyond which a spectrum is not asked for.
+LARGEST = 1e60
 #: Relative rounding of a curvature, against the size of the Hessian it comes from.
 ROUNDING = 1e-10
 
@@ -54,8 +57,11 @@ def extremes(subject: Subject) -> tuple[float, float, str]:
     target, effort = subject.target, subject.effort
     x = _starts(subject)
     if target.dim <= DENSE:
-        values = torch.linalg.eigvalsh(target.hessian(x))
-        values = values[torch.isfinite(values).all(1)]
+        hessians = target.hessian(x)
+        hessians = hessians[hessians.abs().amax((1, 2)) < LARGEST]  # NaN compares as false
+        if not len(hessians):
+            raise Unsupported("the Hessian of V is nowhere finite")
+        values = torch.linalg.eigvalsh(hessians)
         rounding = ROUNDING * values.abs().amax(1)
         low, high = float((values[:, 0] + rounding).min()), float((values[:, -1] - rounding).max())
         if float((values - values[0]).abs().max()) <= 1e-12 * max(1.0, abs(high)):
