@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from mixrate.errors import Unsupported
 from mixrate.samplers.noise import Noise, Stream
 from mixrate.samplers.ula import ULA
 from mixrate.targets.base import Batch, Constant, Split, Target, Values
@@ -280,6 +281,10 @@ def test_line_quadrature_meets_closed_forms_with_kinks_and_heavy_tails() -> None
     assert np.abs(cauchy.cdf(x) - (0.5 + np.arctan(x) / np.pi)).max() < 2e-5
     far = line_of(GaussianMixture([1.0, 3.0], [[-40.0], [60.0]], 0.01))
     assert abs(far.log_z) < 1e-10 and abs(float(far.cdf(np.array([0.0]))[0]) - 0.25) < 1e-10
+    needles = line_of(GaussianMixture([1.0, 3.0], [[-50.0], [50.0]], 1e-6))
+    assert abs(needles.log_z) < 1e-9 and abs(float(needles.cdf(np.array([0.0]))[0]) - 0.25) < 1e-9
+    with pytest.raises(Unsupported, match="no finite mass"):
+        line(lambda x: -0.5 * ((x - 1e4) / 1e-3) ** 2, 0.0, 1.0)
 
 
 def test_radial_and_plane_quadrature_meet_closed_forms() -> None:

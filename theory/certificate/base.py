@@ -150,7 +150,7 @@ class Subject:
     def scale(self) -> torch.Tensor:
         """Half the distance between the 16 % and 84 % quantiles of each coordinate: a deviation that heavy tails do not move."""
         low, high = torch.quantile(self.x[:16_000], torch.tensor([0.16, 0.84], dtype=self.x.dtype), dim=0)
-        return ((high - low) / 2).clamp(min=1e-6)
+        return ((high - low) / 2).clamp(min=1e-12)
 
     @cached_property
     def spread(self) -> Batch:

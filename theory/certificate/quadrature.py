@@ -6,6 +6,8 @@ a box or a rule with the trapezoid sums that targets declare their normalisers b
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -16,6 +18,7 @@ import torch
 from scipy import special
 
 from ...errors import Unsupported
+from ...samplers.noise import Stream
 from ...targets.base import Target
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
@@ -62,8 +65,9 @@ class Line:
         return float(self.weights @ f(self.nodes))
 
 
-def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float, half: bool = False) -> Line:
-    """Adaptive quadrature of exp(log_f) over the line, or over x > centre.
+def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float, half: bool = False, seen: np.ndarray | None = None) -> Line:
+    """Adaptive quadrature of exp(log_f) over the line, or over x > centre; panels also end at the points `seen`, where mass is known
+    to be, however narrow.
 
     Panels whose two halves disagree by more than 1e-13 of the whole are halved, at most 24 times: kinks cost little.
     """
@@ -76,6 +80,16 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
         return x, logs, np.log((b - a)[:, None] / 2 * WEIGHTS)
 
     t = np.linspace(0.0 if half else -REACH, REACH, 401)
+    if seen is not None:
+        t = np.unique(np.concatenate([t, np.clip(np.arcsinh((seen - centre) / scale), t[0], t[-1])]))
+        t = np.concatenate([t[:1], t[1:][np.diff(t) > 1e-13]])
+        for _ in range(60):  # no panel more than four times its neighbours: a wide one beside a peak would look past its flank
+            width = np.diff(t)
+            beside = np.minimum(np.append(width[1:], np.inf), np.append(np.inf, width[:-1]))
+            wide = np.flatnonzero(width > 4.0 * beside)
+            if not len(wide):
+                break
+            t = np.insert(t, wide + 1, (t[wide] + t[wide + 1]) / 2)
     a, b = t[:-1], t[1:]
     kept: list[tuple[np.ndarray, ...]] = []
     top, error = -np.inf, 0.0
@@ -88,7 +102,13 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
             whole = float(np.exp(logs + w - top).sum())
             if not np.isfinite(top) or whole <= 0:
                 raise Unsupported("the density has no finite mass where it was looked for")
+        higher = max(float(np.max(part[1])) for part in (left, right))
+        if higher > top + 1.0:  # a peak that the coarser nodes missed
+            shrink = math.exp(top - higher)
+            kept = [(lo, hi, mass * shrink, nodes, weights * shrink) for lo, hi, mass, nodes, weights in kept]
+            error, whole, top = error * shrink, whole * shrink, higher
         sums = [np.exp(part[1] + part[2] - top).sum(1) for part in (left, right)]
+        whole = max(whole, float(sums[0].sum() + sums[1].sum()))
         off = np.abs(sums[0] + sums[1] - np.exp(logs + w - top).sum(1))
         good = (off <= 1e-13 * whole) | (round_ == 24)
         error += float(off[good].sum())
@@ -101,6 +121,8 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
     order = np.argsort(lo)
     lo, hi, mass, nodes, weights = lo[order], hi[order], mass[order], nodes[order].ravel(), weights[order].ravel()
     total = float(mass.sum())
+    if not (np.isfinite(total) and total > 0):
+        raise Unsupported("the density has no finite mass where it was looked for")
     t = np.append(lo, hi[-1])
     x = centre + scale * np.sinh(t)
     with np.errstate(over="ignore"):
@@ -113,14 +135,23 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
 
 @lru_cache(maxsize=128)
 def line_of(target: Target) -> Line:
-    """The quadrature of a 1-D target. Its centre and scale come from a first look on a wide range."""
+    """The quadrature of a 1-D target. Where the mass lies is looked up in the declared moments, the box and the draws, which only
+    place the panels, and then looked at again."""
 
     def log_f(x: np.ndarray) -> np.ndarray:
         return -target.potential(torch.as_tensor(x[:, None])).numpy()
 
-    rough = line(log_f, 0.0, 1.0)
+    place = (0.0, 1.0)
+    if target.moments is not None:
+        place = float(target.moments[0][0]), float(target.moments[1][0, 0]) ** 0.5
+    else:
+        with contextlib.suppress(Unsupported):
+            lo, hi = (float(end[0]) for end in target.extent())
+            place = (lo + hi) / 2, (hi - lo) / 10
+    seen = target.sample(300, Stream("panels"))[:, 0].numpy() if "sample" in target.capabilities else None
+    rough = line(log_f, *place, seen=seen)
     low, high = np.interp([0.16, 0.84], np.cumsum(rough.weights), rough.nodes)
-    return line(log_f, float(low + high) / 2, max(float(high - low) / 2, 1e-6))
+    return line(log_f, float(low + high) / 2, max(float(high - low) / 2, 1e-12), seen=seen)
 
 
 @lru_cache(maxsize=128)
