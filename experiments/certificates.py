@@ -15,7 +15,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from ..theory.certificate.base import Certificate
+from ..theory.certificate.base import Certificate, Finding
 from .report import number
 from .typeset import typeset
 from .zoo import Instance, sections
@@ -28,7 +28,11 @@ def certificate_of(instance: Instance) -> Certificate:
     """The full certificate of an instance; here so that a worker process can be handed it."""
     from ..theory.certificate.certify import certify
 
-    return certify(instance.build(), str(instance))
+    try:
+        return certify(instance.build(), str(instance))
+    except Exception as error:  # one target's broken code must not lose the certificates of the others
+        note = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Certificate(str(instance), "none", 0, (Finding("target", "the target's code", "failed", note=note),))
 
 
 def certify_all(

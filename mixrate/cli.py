@@ -135,10 +135,10 @@ def certify(
     instances = everything() if all_ else chosen(targets, params)
     for instance in instances:
         instance.build()  # bad parameters get their line before anything runs
+    out.mkdir(parents=True, exist_ok=True)
     with display.counted(len(instances)) as advance, pool((jobs or _cores()) if len(instances) > 3 else 1, plugin) as executor:
         certificates = certify_all(instances, executor, advance)
     display.certificates(certificates)
-    out.mkdir(parents=True, exist_ok=True)
     name = "certify" if all_ or len(targets) > 1 else f"certify-{targets[0]}"
     table(certificates).to_csv(out / f"{name}.csv", index=False, float_format="%.10g")
     typer.echo(f"table: {out / f'{name}.csv'}")

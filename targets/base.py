@@ -261,10 +261,18 @@ def _code(function: Any) -> bytes:
     if code is None:
         return repr(function).encode()
     inner = [c for c in code.co_consts if not hasattr(c, "co_code")]
-    nested = [c.co_code + repr(c.co_names).encode() for c in code.co_consts if hasattr(c, "co_code")]
+    nested = [_bytes(c) for c in code.co_consts if hasattr(c, "co_code")]
+    named = {n: function.__globals__.get(n) for n in code.co_names}
+    outer = [content(v) for v in named.values() if isinstance(v, (int, float, torch.Tensor, np.ndarray))]
     closed = [content(cell.cell_contents) for cell in function.__closure__ or ()]
     parts = [function.__qualname__, repr(code.co_names), repr(inner), repr(function.__defaults__)]
-    return b"|".join([code.co_code, *(part.encode() for part in parts), *nested, *closed])
+    return b"|".join([code.co_code, *(part.encode() for part in parts), *nested, *closed, *outer])
+
+
+def _bytes(code: Any) -> bytes:
+    """A code object with its constants, and those inside it."""
+    inner = [_bytes(c) if hasattr(c, "co_code") else repr(c).encode() for c in code.co_consts]
+    return b"|".join([code.co_code, repr(code.co_names).encode(), *inner])
 
 
 def vector(value: Any, what: str) -> torch.Tensor:

@@ -56,7 +56,9 @@ class OneDimensional(Target):
         left, right = density(x), density(x[-1]) - density(x)
         inside = np.flatnonzero((left > 1e-13) & (right > 1e-13))
         logit = np.log(left[inside]) - np.log(right[inside])
-        return logit, x[inside]
+        # between deep wells the distribution function is flat to rounding: only nodes where it rises determine the inverse
+        rises = np.append(True, logit[1:] > np.maximum.accumulate(logit)[:-1] + 1e-12)
+        return logit[rises], x[inside][rises]
 
     def quantile(self, u: torch.Tensor) -> torch.Tensor:
         """The inverse of the distribution function at each entry of `u`, any shape, entries in (0, 1)."""

@@ -122,9 +122,17 @@ def user_potential(
         cov = covariance(cov, dim, "cov")
         if len(mean) != dim:
             raise InvalidInput(f"mean must have {dim} numbers, got {len(mean)}")
-    corners = None if box is None else tuple(np.broadcast_to(np.asarray(end, float), (dim,)) for end in box)
-    if corners is not None and not (len(corners) == 2 and bool((corners[0] < corners[1]).all())):
+    try:
+        corners = None if box is None else tuple(np.broadcast_to(np.asarray(end, float), (dim,)) for end in box)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"box must be two corners (lo, hi) of {dim} numbers each, got {box!r}") from None
+    if corners is not None and not (len(corners) == 2 and np.isfinite(corners).all() and bool((corners[0] < corners[1]).all())):
         raise InvalidInput("box must be two corners (lo, hi) with lo < hi on every axis")
+    if how not in ("exact", "bound", "numeric"):
+        raise InvalidInput(f"how must be exact, bound or numeric, got {how!r}")
+    for name, value in {"log_normalizer": log_normalizer, **constants}.items():
+        if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value)):
+            raise InvalidInput(f"{name} must be a finite number, got {value!r}")
     known = {name: Constant(float(value), how, "declared by the user") for name, value in constants.items()}
     make = _UserPotential if sample is None else _UserDraws
     target = make(potential, dim, gradient, log_normalizer, sample, mean, cov, corners, known)

@@ -7,7 +7,7 @@ import math
 import time
 from functools import lru_cache
 
-from ...errors import MixrateError
+from ...errors import Unsupported
 from ...targets.base import Target
 from . import curvature, draws, gradients, inequalities, normaliser, smoothing
 from .base import ENTRY, FULL, Certificate, Check, Effort, Finding, Subject
@@ -56,7 +56,7 @@ def certify(target: Target, name: str = "", effort: Effort = FULL, checks: tuple
         began = time.perf_counter()
         try:
             found = list(check(subject))
-        except MixrateError as error:
+        except Unsupported as error:
             found = [Finding(check.__name__.replace("_", " "), "could not be made", "open", note=str(error))]
         except Exception as error:  # a target's own code may do anything: that is a finding, never a lost certificate
             found = [

@@ -29,12 +29,12 @@ def curvature(subject: Subject) -> Iterator[Finding]:
     low, high, how = extremes(subject)
     if m is not None:
         slack = 1e-8 * max(1.0, abs(m.value))
-        bad = low < m.value - slack
+        bad = not low >= m.value - slack
         met = low - m.value <= MET * max(min(high, 1e3 * (1 + abs(m.value))) - low, abs(m.value)) + slack
         yield Finding("m", how, _word(bad, m.how, met), m.value, low, slack, _note(bad, m.how, met, "smaller"), m.how)
     if big is not None:
         reach, slack = max(high, -low), 1e-8 * max(1.0, big.value)
-        bad = reach > big.value + slack
+        bad = not reach <= big.value + slack
         met = big.value - reach <= MET * big.value + slack
         yield Finding("M", how, _word(bad, big.how, met), big.value, reach, slack, _note(bad, big.how, met, "larger"), big.how)
 
@@ -64,11 +64,10 @@ def extremes(subject: Subject) -> tuple[float, float, str]:
         values = torch.linalg.eigvalsh(hessians)
         rounding = ROUNDING * values.abs().amax(1)
         low, high = float((values[:, 0] + rounding).min()), float((values[:, -1] - rounding).max())
-        if float((values - values[0]).abs().max()) <= 1e-12 * max(1.0, abs(high)):
-            return float(values[0, 0]), float(values[0, -1]), "spectrum of a constant Hessian"
+        constant = float((values - values[0]).abs().max()) <= 1e-12 * max(1.0, abs(high))
         how = f"spectra at {len(x)} points and a search from {effort.starts}"
     else:
-        low, high, how = torch.inf, -torch.inf, f"a search over points and directions from {effort.starts}"
+        low, high, constant, how = torch.inf, -torch.inf, False, f"a search over points and directions from {effort.starts}"
     pairs = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
     gap = pairs - x
     length = (gap * gap).sum(1)
@@ -77,7 +76,10 @@ def extremes(subject: Subject) -> tuple[float, float, str]:
     secant = ((here - there) * gap[far]).sum(1) / length[far]  # also sees a kink
     rounding = ROUNDING * (here.abs() + there.abs()).sum(1) / length[far].sqrt()
     seen = torch.isfinite(secant)
-    low, high = min(low, float((secant + rounding)[seen].min())), max(high, float((secant - rounding)[seen].max()))
+    steepest, flattest = float((secant - rounding)[seen].max()), float((secant + rounding)[seen].min())
+    if constant and flattest >= low - 1e-9 * max(1.0, abs(low)) and steepest <= high + 1e-9 * max(1.0, abs(high)):
+        return float(values[0, 0]), float(values[0, -1]), "spectrum of a constant Hessian, and secants"
+    low, high = min(low, flattest), max(high, steepest)
     for sign in (-1.0, 1.0):
         found = _climb(subject, x, sign)
         low, high = min(low, found), max(high, found)

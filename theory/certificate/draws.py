@@ -138,7 +138,8 @@ def potential_values(subject: Subject) -> Iterator[Finding]:
 
 
 def stein(subject: Subject) -> Iterator[Finding]:
-    """``E[score . w f + w . grad f] = 0`` for bounded f = tanh(w . (x - c) / s + b) along 64 directions w.
+    """``E[score . w f + w . grad f] = 0`` for bounded f = tanh(w . (x - c) / s + b) along 64 directions w, and
+    ``E[score . (x - c)] = -d``.
 
     References: Stein, "A bound for the error in the normal approximation" (1972); Gorham, Mackey, "Measuring sample quality
         with Stein's method" (2015), section 2, https://arxiv.org/abs/1506.03039
@@ -156,6 +157,8 @@ def stein(subject: Subject) -> Iterator[Finding]:
     f = torch.tanh((x - subject.centre) @ inverse.T + b)
     s = target.score(x)
     field = (s @ w.T) * f + (w * inverse).sum(1) * (1 - f * f)
+    # and the unbounded field x - c, which sees a change of scale in many dimensions
+    field = torch.cat([field, (s * (x - subject.centre)).sum(1, keepdim=True) + target.dim], 1)
     t = (field.mean(0) / (field.std(0) / math.sqrt(len(x)))).abs()
     largest, limit = float(t.max()), float(-special.ndtri(FALSE_ALARM / (2 * count)))
     yield Finding(

@@ -15,7 +15,8 @@ TOLERANCE = 1e-9
 
 def score(subject: Subject) -> Iterator[Finding]:
     """-score against reverse-mode differentiation of the potential (against differences of it, where that is the score)."""
-    target, x = subject.target, subject.spread
+    target, x = subject.target, torch.cat([subject.spread, _rays(subject)])
+    x = x[torch.isfinite(target.potential(x)) & torch.isfinite(target.score(x)).all(1) | (torch.arange(len(x)) < len(subject.spread))]
     found = target.score(x)
     own = type(target).score is not Target.score or type(target).potential_and_score is not Target.potential_and_score
     if own:
@@ -38,6 +39,12 @@ def score(subject: Subject) -> Iterator[Finding]:
     finite = bool(torch.isfinite(found).all())
     word = word_of(finite and off <= tolerance)
     yield Finding("score", how, word, 0.0, off, tolerance, f"largest relative difference over {len(x)} points" if finite else "not finite")
+
+
+def _rays(subject: Subject) -> torch.Tensor:
+    """Points far out, 3 to 1,000 deviations: where V overflows there is nothing to compare, and those are left out."""
+    z = subject.noise("rays").normal((64, subject.target.dim))
+    return subject.centre + subject.scale * z * torch.logspace(0.5, 3, 64, dtype=z.dtype)[:, None]
 
 
 def one_pass(subject: Subject) -> Iterator[Finding]:

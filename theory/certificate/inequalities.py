@@ -20,8 +20,8 @@ from .base import SIGMAS, Finding, Subject, word_of
 from .normaliser import additivity, annealed
 from .quadrature import line_of
 
-#: Boxes, in deviations of the mass, on which the gap of a density with heavy or exponential tails is followed.
-BOXES = (10.0, 20.0, 40.0, 80.0)
+#: Half the box, in deviations of the mass, on which the gap of a density that declares none is looked for.
+BOX = 80.0
 
 
 def constants(subject: Subject) -> Iterator[Finding]:
@@ -111,20 +111,24 @@ def _line_gap(target: Target) -> tuple[str, float, float] | None:
     try:
         lo, hi = (float(end[0]) for end in target.extent())
     except Unsupported:
-        lo, hi = float(centre) - BOXES[-1] * scale, float(centre) + BOXES[-1] * scale
-    values = []
-    for shrink in (1.0, 0.8):
-        middle, half = (lo + hi) / 2, shrink * (hi - lo) / 2
+        lo, hi = float(centre) - BOX * scale, float(centre) + BOX * scale
+    values, widths = [], []
+    rough = np.linspace(lo, hi, 4001)
+    v = target.potential(torch.as_tensor(rough[:, None])).numpy()
+    for depth in (45.0, 32.0):  # by depth, not by length: a mode may lie at one end of its box
+        inside = rough[v - v.min() < depth]
+        widths.append(float(inside[-1] - inside[0]))
         gaps = []
         for n in (1501, 3001):
-            x = np.linspace(middle - half, middle + half, n)
+            x = np.linspace(inside[0], inside[-1], n)
             gaps.append(gap_of_density(-target.potential(torch.as_tensor(x[:, None])).numpy(), float(x[1] - x[0])))
         values.append((gaps[1] + (gaps[1] - gaps[0]) / 3, abs(gaps[1] - gaps[0])))
     (gap, error), (smaller, _) = values
     if abs(smaller - gap) <= 1e-3 * gap:
         return "finite volumes on the line", gap, error + abs(smaller - gap) + 1e-6 * gap
     # a continuous spectrum from a on: on a box of width L the gap is a + b / L^2
-    edge = (gap - 0.64 * smaller) / 0.36
+    wide, narrow = widths[0] ** 2, widths[1] ** 2
+    edge = (gap * wide - smaller * narrow) / max(wide - narrow, 1e-300)
     if gap < 1e-12:  # modes that no mesh can tell apart
         return None
     return "finite volumes on the line, extrapolated to an infinite box", edge, 0.05 * edge

@@ -32,6 +32,10 @@ def log_normalizer(subject: Subject) -> Iterator[Finding]:
             yield Finding("log Z", "no independent route", "open", declared)
         return
     how, found, error, note = route
+    if not math.isfinite(found) or (declared is not None and not math.isfinite(declared)):
+        finite = note or "log Z must be finite: exp(-V) has no integral, or what is declared is no number"
+        yield Finding("log Z", how, "failed", math.nan if declared is None else declared, found, error, finite)
+        return
     if declared is None:
         yield Finding("log Z", how, "measured", found=found, error=error, note=note)
         return

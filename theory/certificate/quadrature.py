@@ -26,8 +26,8 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
 PARTIAL = np.stack([np.polynomial.legendre.legval(NODES, np.polynomial.legendre.legint(c, lbnd=-1)) for c in np.eye(12)], axis=1) @ np.linalg.inv(
     np.polynomial.legendre.legvander(NODES, 11)
 )
-#: Reach in t: sinh(30) = 5e12 scales.
-REACH = 30.0
+#: Where panels of equal length end, in t: sinh(30) = 5e12 scales; and where all end: tails like |x|^-1.1 are in.
+NEAR, REACH = 30.0, 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,8 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
         logs = np.where(np.isnan(logs), -np.inf, logs)  # inf - inf far out
         return x, logs, np.log((b - a)[:, None] / 2 * WEIGHTS)
 
-    t = np.linspace(0.0 if half else -REACH, REACH, 401)
+    far = np.geomspace(NEAR, REACH, 60)[1:]
+    t = np.unique(np.concatenate([np.linspace(0.0 if half else -NEAR, NEAR, 401), far, far[:0] if half else -far]))
     if seen is not None:
         t = np.unique(np.concatenate([t, np.clip(np.arcsinh((seen - centre) / scale), t[0], t[-1])]))
         t = np.concatenate([t[:1], t[1:][np.diff(t) > 1e-13]])
@@ -123,6 +124,8 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
     total = float(mass.sum())
     if not (np.isfinite(total) and total > 0):
         raise Unsupported("the density has no finite mass where it was looked for")
+    if max(0.0 if half else mass[0], mass[-1]) > 1e-6 * total:
+        raise Unsupported("the density does not decay: mass is still coming in at 1e130 scales")
     t = np.append(lo, hi[-1])
     x = centre + scale * np.sinh(t)
     with np.errstate(over="ignore"):
@@ -223,7 +226,7 @@ def plane_of(target: Target, centre: tuple[float, float], scale: tuple[float, fl
     except Unsupported:
         boxed = False
     if not boxed:
-        ends = (np.full(2, -REACH / 2), np.full(2, REACH / 2))
+        ends = (np.full(2, -NEAR / 2), np.full(2, NEAR / 2))
     cuts = [np.linspace(a, b, 25) for a, b in zip(*ends, strict=True)]
     before, error = np.nan, np.inf
     for panels in (30, 60, 90, 130):
