@@ -22,10 +22,12 @@ from mixrate.targets.gaussian_mixture import GaussianMixture
 from mixrate.targets.hyperbolic import Hyperbolic
 from mixrate.targets.log_gaussian_cox import LogGaussianCox
 from mixrate.targets.many_well import ManyWell
+from mixrate.targets.multi_well import MultiWell
 from mixrate.targets.quartic import Quartic
 from mixrate.targets.shells import Shells
 from mixrate.targets.skew_logistic import SkewLogistic
 from mixrate.targets.student_t import StudentT
+from mixrate.targets.user_potential import user_potential
 from mixrate.theory.base import Case
 from mixrate.theory.certificate import curvature, draws, gradients, inequalities, normaliser, smoothing
 from mixrate.theory.certificate.base import Certificate, Check, Effort, Subject, kolmogorov, two_sample
@@ -79,6 +81,8 @@ class Planted(Target):
     @property
     def log_normalizer(self) -> float | None:
         exact = self.inner.log_normalizer
+        if self.fault == "log Z inf":
+            return math.inf
         return exact if exact is None or self.fault != "log Z" else exact + 1e-3
 
     @property
@@ -247,6 +251,27 @@ def test_an_exact_constant_that_is_never_met_is_open_and_a_bound_is_not() -> Non
 )
 def test_right_targets_with_extreme_parameters_may_enter_a_theorem_check(target: Target) -> None:
     assert objections(target) == ()
+
+
+def test_kinks_infinite_normalisers_and_improper_densities_are_not_certified() -> None:
+    kink = user_potential(lambda x: x.abs().sum(1), 2, m=0.0, M=1.0)
+    assert failed(kink, curvature.curvature) == {"M"}
+    assert failed(Planted(Quartic(), "log Z inf"), normaliser.log_normalizer) == {"log Z"}
+    assert certify(user_potential(lambda x: 0.0 * x.sum(1), 1), effort=EFFORT).word == "open"
+
+
+@pytest.mark.parametrize(
+    ("target", "check"),
+    [
+        (SkewLogistic(100.0, -5.0), inequalities.poincare),  # its mode lies at one end of its box
+        (StudentT(1, 0.3), normaliser.log_normalizer),  # tails like |x|^-1.3
+        (MultiWell(1, 1, 6.0), draws.distribution),  # a distribution function that is flat between the wells
+    ],
+    ids=lambda v: v.name if isinstance(v, Target) else "",
+)
+def test_lopsided_heavy_and_deep_targets_are_certified(target: Target, check: Check) -> None:
+    found = findings(target, check)
+    assert found.word == "certified" and found.findings
 
 
 def test_code_that_raises_is_a_finding_of_one_line() -> None:

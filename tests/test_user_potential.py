@@ -63,6 +63,8 @@ def test_the_id_is_that_of_the_function_and_what_it_closes_over() -> None:
 
     assert mixrate.potential(steep(1.0), 2).id == mixrate.potential(steep(1.0), 2).id
     assert len({mixrate.potential(steep(a), d).id for a in (1.0, 2.0) for d in (1, 2)}) == 4
+    shapes = [lambda x: sum((lambda y: 1.0 * y)(c) for c in x.T), lambda x: sum((lambda y: 0.25 * y)(c) for c in x.T)]
+    assert mixrate.potential(shapes[0], 2).id != mixrate.potential(shapes[1], 2).id
     assert mixrate.potential(quartic, 2).id != mixrate.potential(quartic, 2, m=0.0).id
 
 
