@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from mixrate.display import constants, has
+from mixrate.display_targets import constants, has
 from mixrate.experiments import density, drawing
 from mixrate.experiments.components import find, names
 from mixrate.experiments.zoo import Instance, instances, sections

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..targets.base import Batch, Target, Values
 from ..theory.certificate.base import Effort, Subject
+from ..theory.certificate.normaliser import round_
 from . import drawing
 from .drawing import PENS
 
@@ -57,7 +58,7 @@ def picture(target: Target) -> Figure:
         _map(axes, Plane(target.potential, x))
     elif (plane := _plane(subject)) is not None:
         _map(axes, plane)
-    elif _spherical(subject):
+    elif round_(subject):
         _line(axes, np.zeros(1), 1.1 * np.quantile(np.linalg.norm(x, axis=1), QUANTILES[1:]), target, "radius $|x|$")
     elif sites > 1:
         _image(figure, axes, x[: 4 if sites == 2 else side].reshape(-1, *(side,) * sites))
@@ -97,12 +98,6 @@ def _ticks(axes: Axes, whole: bool = False) -> None:
 def _on_axis(r: Batch, dim: int) -> Batch:
     """The points of these coordinates on the first axis."""
     return torch.nn.functional.pad(r[:, None], (0, dim - 1))
-
-
-def _spherical(subject: Subject) -> bool:
-    """Whether V is a function of the radius at 100 points."""
-    x, potential = subject.x[:100], subject.target.potential
-    return torch.allclose(potential(x), potential(_on_axis(torch.linalg.vector_norm(x, dim=1), x.shape[1])), rtol=1e-9, atol=1e-9)
 
 
 def _line(axes: Axes, lo: np.ndarray, hi: np.ndarray, target: Target, label: str) -> None:

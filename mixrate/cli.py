@@ -6,7 +6,6 @@ Exit codes: 0 everything came out as expected, 1 something did not, 2 bad input,
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InvalidInput, MixrateError
+from .running import cores, exit_code, load_plugins, read_all, run_all, shipped
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from .experiments.result import Result
-    from .experiments.schema import Experiment
+    pass
 
 app = typer.Typer(
     name="mixrate",
@@ -63,13 +60,13 @@ def run(files: Files, set_: Set = [], out: Out = RUNS, jobs: Jobs = 1, plugin: P
     from . import display
     from .experiments.report import write
 
-    results = _run(_read(files, set_, plugin), out, jobs, plugin)
+    results = run_all(read_all(files, set_, plugin), out, jobs, plugin)
     display.verdicts(results)
     for result in results:
         path = write([result], result.folder / "report.html", result.title)
         typer.echo(f"table: {result.folder / 'table.parquet'}, hash {result.digest}")
         typer.echo(f"report: {path}")
-    raise typer.Exit(_code(results, strict))
+    raise typer.Exit(exit_code(results, strict))
 
 
 @app.command()
@@ -91,17 +88,17 @@ def verify(
             from .experiments.wording import suggest
 
             raise InvalidInput(f"unknown theorem {name!r}, known: {', '.join(known)}{suggest(name, known)}")
-    chosen = [e for e in _shipped(tier) if not ids or any(t.id in ids for p in e.points() for t in p.theorems)]
+    chosen = [e for e in shipped(tier is Tier.smoke) if not ids or any(t.id in ids for p in e.points() for t in p.theorems)]
     # workers take seconds to start: a handful of cells is done sooner without them
-    workers = jobs or (_cores() if sum(len(e.points()) for e in chosen) > 40 else 1)
-    results = _run(chosen, out, workers, [], png=False)  # the page needs no PNGs
+    workers = jobs or (cores() if sum(len(e.points()) for e in chosen) > 40 else 1)
+    results = run_all(chosen, out, workers, [], png=False)  # the page needs no PNGs
     display.ledger(results, ids or known)
     path = write(results, out / f"verify-{tier.value}.html", f"The theorem ledger, tier {tier.value}")
     table = out / f"verify-{tier.value}.csv"
     ledger_table(results).to_csv(table, index=False, float_format="%.6g")
     typer.echo(f"table: {table}")
     typer.echo(f"report: {path}")
-    raise typer.Exit(_code(results, strict, set(ids)))
+    raise typer.Exit(exit_code(results, strict, set(ids)))
 
 
 @app.command()
@@ -115,13 +112,13 @@ def certify(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where something declared could not be decided.")] = False,
 ) -> None:
     """Certify targets: what each declares, checked by independent routes; a table and a page."""
-    from . import display
+    from . import display_targets
     from .experiments.certificates import certify_all, table, write
     from .experiments.document import Document
     from .experiments.runner import pool
     from .experiments.zoo import chosen, everything
 
-    _load(plugin)
+    load_plugins(plugin)
     if all_ == bool(targets):
         raise InvalidInput(f"certify needs target names or --all, got {'both' if all_ else 'neither'}")
     params = {}
@@ -133,12 +130,12 @@ def certify(
     if all_ and params:
         raise InvalidInput("--set is for one target, got --all")
     instances = everything() if all_ else chosen(targets, params)
-    for instance in instances:
-        instance.build()  # bad parameters get their line before anything runs
+    if params:
+        instances[0].build()  # bad parameters get their line before anything runs
     out.mkdir(parents=True, exist_ok=True)
-    with display.counted(len(instances)) as advance, pool((jobs or _cores()) if len(instances) > 3 else 1, plugin) as executor:
+    with display_targets.counted(len(instances)) as advance, pool((jobs or cores()) if len(instances) > 3 else 1, plugin) as executor:
         certificates = certify_all(instances, executor, advance)
-    display.certificates(certificates)
+    display_targets.certificates(certificates)
     name = "certify" if all_ or len(targets) > 1 else f"certify-{targets[0]}"
     table(certificates).to_csv(out / f"{name}.csv", index=False, float_format="%.10g")
     typer.echo(f"table: {out / f'{name}.csv'}")
@@ -152,11 +149,13 @@ def list_(what: Annotated[What, typer.Argument(help="What to list; all counts by
     """List targets, samplers, metrics, theorems or the experiments that ship with mixrate."""
     from . import display
 
-    _load(plugin)
+    load_plugins(plugin)
     if what is What.experiments:
-        display.experiments(_shipped(Tier.full))
+        display.experiments(shipped(False))
     elif what is What.targets:
-        display.targets()
+        from . import display_targets
+
+        display_targets.targets()
     else:
         display.components(what.value)
 
@@ -164,7 +163,7 @@ def list_(what: Annotated[What, typer.Argument(help="What to list; all counts by
 @app.command()
 def validate(files: Files, set_: Set = [], plugin: Plugins = []) -> None:
     """Check experiment YAMLs without running them."""
-    for experiment in _read(files, set_, plugin):
+    for experiment in read_all(files, set_, plugin):
         typer.echo(f"{experiment.path}: ok, {len(experiment.points())} cells")
 
 
@@ -173,7 +172,7 @@ def plan(files: Files, set_: Set = [], out: Out = RUNS, plugin: Plugins = []) ->
     """Show the cells of experiments and which are finished already."""
     from . import display
 
-    display.plan(_read(files, set_, plugin), out)
+    display.plan(read_all(files, set_, plugin), out)
 
 
 @app.command()
@@ -233,95 +232,10 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _theorem_ids() -> tuple[str, ...]:
     from .experiments.components import names
 
     return names("theorem")
-
-
-def _load(plugins: list[Path]) -> None:
-    if plugins:
-        from .experiments.components import load_plugin
-
-        for path in plugins:
-            load_plugin(path)
-
-
-def _read(files: list[Path], overrides: list[str], plugins: list[Path]) -> list[Experiment]:
-    """All experiments, every one validated before any runs."""
-    from .experiments.schema import load
-    from .experiments.schema import validate as check
-
-    _load(plugins)
-    experiments = [e for file in files for e in load(file, overrides)]
-    names = [e.name for e in experiments]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidInput(f"two experiments are called {name!r}; their results would share a folder")
-    for experiment in experiments:
-        check(experiment)
-    return experiments
-
-
-def _shipped(tier: Tier) -> list[Experiment]:
-    """The experiments that ship with mixrate: smoke alone, or all."""
-    from . import experiments
-    from .experiments.schema import load
-
-    found = load(Path(next(iter(experiments.__path__))))
-    return [e for e in found if tier is Tier.full or e.tier == "smoke"]
-
-
-def _run(experiments: list[Experiment], out: Path, jobs: int, plugins: list[Path], png: bool = True) -> list[Result]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from .display import Speed
-    from .experiments.plots import save
-    from .experiments.runner import pool
-    from .experiments.runner import run as run_one
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[speed]}"))
-    total = sum(len(e.points()) for e in experiments) + len(experiments)  # cells, and the figures of each experiment
-    results: list[Result] = []
-    drawn: list[Future[object]] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar, pool(jobs, plugins) as executor:
-        task, before = bar.add_task("", total=total, speed=""), 0
-        speed = Speed(lambda text: bar.update(task, speed=text))
-        for experiment in experiments:
-
-            def advance(name: str, done: int, _: int, before: int = before) -> None:
-                bar.update(task, completed=before + done, description=name)
-
-            results.append(run_one(experiment, out, advance, executor, speed))
-            if executor is None:
-                save(results[-1], png)
-            else:
-                drawn.append(executor.submit(save, results[-1], png))
-            before += len(experiment.points()) + 1
-            bar.update(task, completed=before - sum(not d.done() for d in drawn))
-        for figures in drawn:
-            figures.result()
-            bar.update(task, advance=1, description="figures")
-    return results
-
-
-def _code(results: list[Result], strict: bool, only: set[str] | None = None) -> int:
-    """0 as expected, 1 not, 3 inconclusive under strict."""
-    from .experiments.result import records
-
-    rows = [row for r in results for row in records(r.verdicts) if not only or row["theorem"] in only]
-    wrong = [row for row in rows if not row["as_expected"] and row["word"] != "inconclusive"]
-    open_ = [row for row in rows if not row["as_expected"] and row["word"] == "inconclusive"]
-    # a control that should have failed and did not decide is a failed control, not an open question
-    if wrong or any(row["expect"] == "violated" for row in open_):
-        return 1
-    return 3 if strict and open_ else 0
 
 
 def main() -> None:

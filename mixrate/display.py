@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     from .experiments.compare import Difference
     from .experiments.result import Result
     from .experiments.schema import Experiment
-    from .targets.base import Target
-    from .theory.certificate.base import Certificate
 
-CERTIFIED = {"certified": "green", "failed": "bold red", "open": "yellow", "measured": "dim"}
 COLOUR = {"holds": "green", "violated": "bold red", "inconclusive": "yellow", "not applicable": "dim"}
 INSTRUMENT = {"A": "affine", "G": "grid", "P": "particles", "C": "coupling", "Q": "closed form"}
 #: Rows of a table of plain metrics that a terminal is asked to show.
@@ -62,14 +58,14 @@ def bar(total: int) -> Iterator[Callable[[int], None]]:
         yield speed
 
 
-def _console() -> Console:
+def terminal() -> Console:
     import sys
 
     # a pipe has no width of its own: wide enough that no column wraps
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
-def _number(value: float, digits: int = 4) -> str:
+def number(value: float, digits: int = 4) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.{digits}g}"
 
 
@@ -83,7 +79,7 @@ def _instruments(letters: str) -> str:
     return ", ".join(INSTRUMENT.get(letter, letter) for letter in letters)
 
 
-def _table(*columns: str, title: str = "") -> Table:
+def table_of(*columns: str, title: str = "") -> Table:
     table = Table(title=title or None, box=None, pad_edge=False, title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -95,7 +91,9 @@ def verdicts(results: Sequence[Result]) -> None:
     from .experiments.result import COLUMNS, records
 
     for result in results:
-        table = _table("theorem", "verdict", "expected", "tightness", "stated", "measured exponent", "instrument", "rows", "why", title=result.title)
+        table = table_of(
+            "theorem", "verdict", "expected", "tightness", "stated", "measured exponent", "instrument", "rows", "why", title=result.title
+        )
         for row in records(result.verdicts):
             name = row["theorem"] + (f" ({row['parameters']})" if row["parameters"] else "") + (f" x {row['factor']:g}" if row["factor"] != 1 else "")
             word = f"[{COLOUR[row['word']]}]{row['word']}[/]"
@@ -104,8 +102,8 @@ def verdicts(results: Sequence[Result]) -> None:
                 name,
                 word,
                 expected,
-                _number(row["tightness"]),
-                _number(row["stated"]),
+                number(row["tightness"]),
+                number(row["stated"]),
                 _exponent(row),
                 _instruments(row["instrument"]),
                 str(row["judged"]),
@@ -114,14 +112,14 @@ def verdicts(results: Sequence[Result]) -> None:
         if result.verdicts.empty:
             final = result.table.groupby(["index", "quantity"], sort=False).tail(1)
             swept = list(result.table.columns[len(COLUMNS) :])
-            table = _table(*swept, "metric", "at step", "value", "interval", "floor", title=result.title)
+            table = table_of(*swept, "metric", "at step", "value", "interval", "floor", title=result.title)
             for last in records(final)[:MOST_ROWS]:
                 interval = f"[{last['lower']:.4g}, {last['upper']:.4g}]" if last["status"] == "ok" else f"{last['status']}: {last['note']}"
-                numbers = last["quantity"], str(last["k"]), _number(last["measured"], 6), interval, _number(last["floor"])
+                numbers = last["quantity"], str(last["k"]), number(last["measured"], 6), interval, number(last["floor"])
                 table.add_row(*[str(last[path]) for path in swept], *numbers)
             if len(final) > MOST_ROWS:
                 table.caption = f"{len(final) - MOST_ROWS} more rows are in the report"
-        _console().print(table)
+        terminal().print(table)
 
 
 def ledger(results: Sequence[Result], ids: Sequence[str]) -> None:
@@ -129,7 +127,7 @@ def ledger(results: Sequence[Result], ids: Sequence[str]) -> None:
     from .experiments.result import records
 
     rows = [{**row, "experiment": r.name} for r in results for row in records(r.verdicts)]
-    table = _table("theorem", "verdict", "tightness", "stated", "measured exponent", "instrument", "rows", "note", title="Theorems")
+    table = table_of("theorem", "verdict", "tightness", "stated", "measured exponent", "instrument", "rows", "note", title="Theorems")
     for name in sorted(ids, key=lambda name: (PARTS.index(name.split("-")[0]) if name.split("-")[0] in PARTS else len(PARTS), name)):
         mine = [row for row in rows if row["theorem"] == name and row["expect"] == "holds" and row["factor"] == 1]
         if not mine:
@@ -142,22 +140,22 @@ def ledger(results: Sequence[Result], ids: Sequence[str]) -> None:
         table.add_row(
             name,
             f"[{COLOUR[worst['word']]}]{worst['word']}[/]",
-            _number(tight),
-            _number(worst["stated"]),
+            number(tight),
+            number(worst["stated"]),
             _exponent(worst),
             _instruments(letters),
             str(sum(row["judged"] for row in mine)),
             note,
         )
-    _console().print(table)
+    terminal().print(table)
     controls = [row for row in rows if row["theorem"] in ids and (row["expect"] != "holds" or row["factor"] != 1)]
     if controls:
-        table = _table("control", "expected", "came out", "", "experiment", "why", title="\nControls: checks that must not read 'holds'")
+        table = table_of("control", "expected", "came out", "", "experiment", "why", title="\nControls: checks that must not read 'holds'")
         for row in controls:
             name = row["theorem"] + (f" x {row['factor']:g}" if row["factor"] != 1 else "")
             sign = "[green]as expected[/]" if row["as_expected"] else "[bold red]NOT AS EXPECTED[/]"
             table.add_row(name, row["expect"], row["word"], sign, row["experiment"], row["why"])
-        _console().print(table)
+        terminal().print(table)
 
 
 def _first_line(found: Any) -> str:
@@ -167,64 +165,6 @@ def _first_line(found: Any) -> str:
     return (inspect.getdoc(found) or "").split("\n\n")[0].replace("\n", " ").replace("``", "")
 
 
-@contextmanager
-def counted(total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar over `total` things, on stderr; yields what is told the name of each that is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda name: progress.update(task, advance=1, description=name)
-
-
-def certificates(found: Sequence[Certificate]) -> None:
-    """Every finding of one certificate, or a line per certificate and what is not certified."""
-    console = _console()
-    for certificate in found if len(found) <= 3 else ():
-        table = _table("what", "how", "", "declared", "known", "found", "error", "note", title=escape(f"{certificate.target}: {certificate.id}"))
-        for f in certificate.findings:
-            numbers = _number(f.declared, 7), f.known, _number(f.found, 7), _number(f.error, 2)
-            table.add_row(f.what, escape(f.how), f"[{CERTIFIED[f.word]}]{f.word}[/]", *numbers, escape(f.note))
-        console.print(table)
-    if len(found) <= 3:
-        return
-    table = _table("target", "certificate", "findings", "seconds", "not certified", title="Certificates")
-    for certificate in found:
-        missing = "; ".join(f"{f.what} ({f.word}): {f.note or f.how}" for f in certificate.findings if f.word in ("failed", "open"))
-        seconds = f"{sum(f.seconds for f in certificate.findings):.2g}"
-        word = f"[{CERTIFIED[certificate.word]}]{certificate.word}[/]"
-        table.add_row(escape(certificate.target), word, str(len(certificate.findings)), seconds, escape(missing))
-    console.print(table)
-
-
-def targets() -> None:
-    """Every target with its parameters, then its examples with what each declares and how it is known."""
-    from .experiments.components import names
-    from .experiments.zoo import instances
-
-    components("targets")
-    table = _table("example", "d", "has", "constants, and how each is known", title="\nexamples, which `mixrate certify --all` certifies")
-    for name in names("target"):
-        for instance in instances(name):
-            target = instance.build()
-            table.add_row(escape(str(instance)), str(target.dim), has(target), constants(target))
-    _console().print(table)
-
-
-def has(target: Target) -> str:
-    """The capabilities of a target in words."""
-    words = {"log_normalizer": "log Z", "sample": "draws", "restricted_gaussian": "restricted draws", "noised": "noised law"}
-    return ", ".join(words.get(c, c) for c in target.capabilities)
-
-
-def constants(target: Target) -> str:
-    """The constants of a target, each with how it is known."""
-    from .experiments.zoo import constants as known
-
-    return ", ".join(f"{name} {'' if math.isnan(value) else f'= {value:.4g} '}({how})" for name, (value, how) in known(target).items())
-
-
 def components(what: str) -> None:
     """Every component of a kind with the first line of what it is."""
     import inspect
@@ -232,7 +172,7 @@ def components(what: str) -> None:
     from .experiments.components import find, names
 
     kind: Any = {"targets": "target", "samplers": "sampler", "metrics": "metric", "theorems": "theorem"}[what]
-    table = _table("name", "parameters", "what it is", title=what)
+    table = table_of("name", "parameters", "what it is", title=what)
     for name in names(kind):
         found: Any = find(kind, name)
         signature = str(inspect.signature(found)).split(" -> ")[0].replace("'", "")
@@ -246,16 +186,16 @@ def components(what: str) -> None:
                         str(inspect.signature(make)).split(" -> ")[0].replace("'", ""),
                         _first_line(make),
                     )
-    _console().print(table)
+    terminal().print(table)
 
 
 def experiments(found: Sequence[Experiment]) -> None:
     """The experiments that ship with mixrate."""
-    table = _table("name", "tier", "cells", "theorems", "title", title="experiments")
+    table = table_of("name", "tier", "cells", "theorems", "title", title="experiments")
     for e in found:
         theorems = ", ".join(dict.fromkeys(t.id for t in e.points()[0].theorems))
         table.add_row(e.name, e.tier, str(len(e.points())), theorems, e.title)
-    _console().print(table)
+    terminal().print(table)
 
 
 def plan(found: Sequence[Experiment], out: Path) -> None:
@@ -265,7 +205,7 @@ def plan(found: Sequence[Experiment], out: Path) -> None:
     from .laws.particles import positions_bytes
 
     for e in found:
-        table = _table("cell", "sweep", "target", "sampler", "law", "steps", "memory", "finished", title=f"{e.title} ({len(e.points())} cells)")
+        table = table_of("cell", "sweep", "target", "sampler", "law", "steps", "memory", "finished", title=f"{e.title} ({len(e.points())} cells)")
         for p in e.points():
             sweep = ", ".join(f"{k}={v}" for k, v in p.sweep.items())
             done = "yes" if cell_path(e, p, out).exists() else ""
@@ -274,20 +214,20 @@ def plan(found: Sequence[Experiment], out: Path) -> None:
             need = positions_bytes(n, build("target", p.target.name, p.target.params).dim, len(p.steps), size) if n else 0
             memory = f"{need / 1e6:.3g} MB" if n else ""
             table.add_row(p.key, sweep, p.target.name, p.sampler.name, p.law.kind, str(p.steps[-1]), memory, done)
-        _console().print(table)
+        terminal().print(table)
 
 
 def comparison(difference: Difference) -> None:
     """What changed between two runs."""
-    console = _console()
+    console = terminal()
     console.print(f"{difference.shared} rows in both runs, {difference.only_first} only in the first, {difference.only_second} only in the second")
     if difference.verdicts:
-        table = _table("theorem", "first", "second", "why (second)", title="Verdicts that changed")
+        table = table_of("theorem", "first", "second", "why (second)", title="Verdicts that changed")
         for name, before, after, why in difference.verdicts:
             table.add_row(name, before, after, why)
         console.print(table)
     if difference.moved:
-        table = _table(
+        table = table_of(
             "theorem or metric",
             "quantity",
             "cell",

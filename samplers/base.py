@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 import numpy as np
 
 from ..errors import InvalidInput, Unsupported
-from ..targets.base import Batch, Target, content
+from ..targets.base import Batch, Target
+from ..targets.identity import content
 from ..targets.mesh import Mesh
 from .noise import Noise
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from .base import Batch, Constant, Values
+from .base import Batch, Constant, Constants, Values
 from .one_dimensional import OneDimensional
 from .spectrum import spectral_gap
 
@@ -38,8 +38,8 @@ class DoubleWell(OneDimensional):
     @cached_property
     def constants(self) -> Mapping[str, Constant]:
         c = np.sqrt(12.0) - 2.0
-        return {
-            "m": Constant(-4.0, "exact", "V'' at the barrier"),
-            "lsi": Constant(float(c * np.exp(-((c + 4) ** 2) / 16)), "bound", "Holley-Stroock, closed form"),
-            "poincare": spectral_gap(self),
-        }
+        return Constants(
+            m=Constant(-4.0, "exact", "V'' at the barrier"),
+            lsi=Constant(float(c * np.exp(-((c + 4) ** 2) / 16)), "bound", "Holley-Stroock, closed form"),
+            poincare=partial(spectral_gap, self),
+        )

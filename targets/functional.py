@@ -42,6 +42,8 @@ def holley_stroock(target: Target, centre: float) -> Constant:
     best = scipy.optimize.minimize_scalar(lambda c: -max(log_bound(c), -1e3), bounds=(1e-6 * top, top), method="bounded")
     grid = np.geomspace(1e-4 * top, top, 400)
     c = max([float(best.x), *map(float, grid)], key=log_bound)
+    if not np.exp(log_bound(c)) > 0:  # 0 would say that there is no inequality
+        raise Unsupported(f"the log-Sobolev bound of {target.name} lies below the smallest number")
     return Constant(float(np.exp(log_bound(c))), "bound", f"Holley-Stroock with a {c:.3g}-convex comparison potential")
 
 
@@ -57,7 +59,10 @@ def muckenhoupt(target: Target) -> Constant:
     References: Barthe, Roberto, "Sobolev inequalities for probability measures on the real line" (2003), Theorem 3,
         https://doi.org/10.4064/sm159-3-9
     """
-    upper, _ = log_sobolev_bracket(target)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        upper, _ = log_sobolev_bracket(target)
+    if not np.isfinite(upper):
+        raise Unsupported(f"the log-Sobolev bound of {target.name} lies below the smallest number")
     return Constant(1.0 / (2.0 * upper), "bound", "Muckenhoupt-type criterion on the line")
 
 

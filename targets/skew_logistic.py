@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
 from ..errors import InvalidInput
-from .base import Batch, Constant, Values
+from .base import Batch, Constant, Constants, Values
 from .one_dimensional import OneDimensional
 from .spectrum import spectral_gap
 
@@ -49,9 +49,9 @@ class SkewLogistic(OneDimensional):
 
     @cached_property
     def constants(self) -> Mapping[str, Constant]:
-        return {
-            "m": Constant(1.0, "exact", "infimum of V'', approached at infinity"),
-            "M": Constant(1.0 + self.a * self.s**2 / 4, "exact", "V'' at 0"),
-            "lsi": Constant(1.0, "bound", "Bakry-Emery with m"),
-            "poincare": spectral_gap(self),
-        }
+        return Constants(
+            m=Constant(1.0, "exact", "infimum of V'', approached at infinity"),
+            M=Constant(1.0 + self.a * self.s**2 / 4, "exact", "V'' at 0"),
+            lsi=Constant(1.0, "bound", "Bakry-Emery with m"),
+            poincare=partial(spectral_gap, self),
+        )

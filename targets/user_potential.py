@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,7 +46,10 @@ class _UserPotential(Target):
     def potential_and_score(self, x: Batch) -> tuple[Values, Batch]:
         if self.gradient is None:
             return Target.potential_and_score(self, x)
-        return self.potential(x), -self.gradient(x)
+        gradient = self.gradient(x)
+        if gradient.shape != x.shape:
+            raise InvalidInput(f"the gradient must return one row per row, shape {tuple(x.shape)}, got {tuple(gradient.shape)}")
+        return self.potential(x), -gradient
 
     @property
     def log_normalizer(self) -> float | None:
@@ -108,34 +112,19 @@ def user_potential(
 
     Errors: `InvalidInput` where a function returns another shape, or an argument does not fit.
     """
-    unknown = [name for name in constants if name not in NAMES]
-    if unknown:
-        raise InvalidInput(f"unknown constant {unknown[0]!r}, a potential may declare {', '.join(NAMES)}")
     if not callable(potential):
         raise InvalidInput(f"potential must be a function of a batch, got a {type(potential).__name__}")
-    if not isinstance(dim, int) or dim < 1:
-        raise InvalidInput(f"dim must be a whole number of at least 1, got {dim!r}")
-    if (mean is None) != (cov is None):
-        raise InvalidInput("mean and cov come together: one was given without the other")
-    if mean is not None:
-        mean = vector(mean, "mean")
-        cov = covariance(cov, dim, "cov")
-        if len(mean) != dim:
-            raise InvalidInput(f"mean must have {dim} numbers, got {len(mean)}")
     try:
-        corners = None if box is None else tuple(np.broadcast_to(np.asarray(end, float), (dim,)) for end in box)
-    except (TypeError, ValueError):
-        raise InvalidInput(f"box must be two corners (lo, hi) of {dim} numbers each, got {box!r}") from None
-    if corners is not None and not (len(corners) == 2 and np.isfinite(corners).all() and bool((corners[0] < corners[1]).all())):
-        raise InvalidInput("box must be two corners (lo, hi) with lo < hi on every axis")
-    if how not in ("exact", "bound", "numeric"):
-        raise InvalidInput(f"how must be exact, bound or numeric, got {how!r}")
-    for name, value in {"log_normalizer": log_normalizer, **constants}.items():
-        if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value)):
-            raise InvalidInput(f"{name} must be a finite number, got {value!r}")
+        dim = operator.index(dim)
+    except TypeError:
+        raise InvalidInput(f"dim must be a whole number of at least 1, got {dim!r}") from None
+    if dim < 1:
+        raise InvalidInput(f"dim must be a whole number of at least 1, got {dim}")
+    moments, corners = _moments(mean, cov, dim), _corners(box, dim)
+    _check_numbers(how, log_normalizer, constants)
     known = {name: Constant(float(value), how, "declared by the user") for name, value in constants.items()}
     make = _UserPotential if sample is None else _UserDraws
-    target = make(potential, dim, gradient, log_normalizer, sample, mean, cov, corners, known)
+    target = make(potential, dim, gradient, log_normalizer, sample, moments[0], moments[1], corners, known)
     try:
         target.potential_and_score(torch.zeros((2, dim), dtype=torch.float64))
     except InvalidInput:
@@ -143,3 +132,40 @@ def user_potential(
     except Exception as error:
         raise InvalidInput(f"the potential fails on a batch of shape (2, {dim}): {type(error).__name__}: {' '.join(str(error).split())}") from error
     return target
+
+
+def _moments(mean: Any, cov: Any, dim: int) -> tuple[torch.Tensor, torch.Tensor] | tuple[None, None]:
+    if mean is None and cov is None:
+        return None, None
+    if mean is None or cov is None:
+        raise InvalidInput("mean and cov come together: one was given without the other")
+    try:
+        found = vector(mean, "mean")
+        if len(found) != dim:
+            raise InvalidInput(f"mean must have {dim} numbers, got {len(found)}")
+        return found, covariance(cov, dim, "cov")
+    except (TypeError, RuntimeError) as error:  # torch on what is no number
+        raise InvalidInput(f"mean and cov must be arrays of numbers: {' '.join(str(error).split())}") from None
+
+
+def _corners(box: Any, dim: int) -> tuple[np.ndarray, ...] | None:
+    if box is None:
+        return None
+    try:
+        corners = tuple(np.broadcast_to(np.asarray(end, float), (dim,)) for end in box)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"box must be two corners (lo, hi) of {dim} numbers each, got {box!r}") from None
+    if not (len(corners) == 2 and np.isfinite(corners).all() and bool((corners[0] < corners[1]).all())):
+        raise InvalidInput("box must be two corners (lo, hi) with lo < hi on every axis")
+    return corners
+
+
+def _check_numbers(how: str, log_normalizer: Any, constants: Mapping[str, Any]) -> None:
+    unknown = [name for name in constants if name not in NAMES]
+    if unknown:
+        raise InvalidInput(f"unknown constant {unknown[0]!r}, a potential may declare {', '.join(NAMES)}")
+    if how not in ("exact", "bound", "numeric"):
+        raise InvalidInput(f"how must be exact, bound or numeric, got {how!r}")
+    for name, value in {"log_normalizer": log_normalizer, **constants}.items():
+        if value is not None and not (isinstance(value, (int, float, np.number)) and np.isfinite(value)):
+            raise InvalidInput(f"{name} must be a finite number, got {value!r}")

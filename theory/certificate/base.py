@@ -177,6 +177,20 @@ def kolmogorov(u: np.ndarray) -> float:
     return float(scipy.special.kolmogorov(d * (math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n))))
 
 
+def uniform(u: np.ndarray) -> float:
+    """p-value, ten tests taken together, that `u` is uniform on (0, 1): Kolmogorov-Smirnov, which sees shifts, a chi-square over
+    bins of at least 50, which sees slices, and the numbers beyond both 1 % and 0.1 % quantiles, which see cut and heavy tails."""
+    n = len(u)
+    bins = min(100, n // 50)
+    seen = np.bincount(np.minimum((u * bins).astype(int), bins - 1), minlength=bins)
+    statistic = float(((seen - n / bins) ** 2).sum() * bins / n)
+    p = [kolmogorov(u), float(scipy.special.chdtrc(bins - 1, statistic))]
+    for tail in (0.01, 0.001):
+        for count in (int((u < tail).sum()), int((u > 1 - tail).sum())):
+            p += [float(scipy.special.bdtr(count, n, tail)), float(scipy.special.bdtrc(count - 1, n, tail)) if count else 1.0]
+    return min(1.0, len(p) * min(p))
+
+
 def two_sample(a: np.ndarray, b: np.ndarray) -> float:
     """p-value of the two-sample Kolmogorov-Smirnov test, from its limit law."""
     a, b = np.sort(a), np.sort(b)

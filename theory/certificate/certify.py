@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ...errors import Unsupported
 from ...targets.base import Target
-from . import curvature, draws, gradients, inequalities, normaliser, smoothing
+from . import curvature, draws, gradients, inequalities, moments, normaliser, smoothing
 from .base import ENTRY, FULL, Certificate, Check, Effort, Finding, Subject
 
 #: In the order of the page.
@@ -22,7 +22,7 @@ CHECKS: tuple[Check, ...] = (
     draws.potential_values,
     draws.stein,
     draws.ratio,
-    draws.moments,
+    moments.moments,
     curvature.curvature,
     inequalities.constants,
     smoothing.smoothing,
@@ -35,7 +35,7 @@ AT_ENTRY: tuple[Check, ...] = (
     normaliser.log_normalizer,
     draws.stein,
     draws.ratio,
-    draws.moments,
+    moments.moments,
     curvature.curvature,
 )
 

@@ -11,19 +11,22 @@ from scipy import special
 
 from ...samplers.mala import MALA
 from ...targets.base import Target
-from .base import FALSE_ALARM, SIGMAS, Finding, Subject, kolmogorov, two_sample, word_of
-from .normaliser import annealed, plane_for, round_
-from .quadrature import Line, Plane, line_of, radius_of
+from .base import FALSE_ALARM, SIGMAS, Finding, Subject, two_sample, uniform, word_of
+from .normaliser import plane_for, round_
+from .quadrature import Plane, line_of, radius_of
 from .reference import Reference
 
 
 def distribution(subject: Subject) -> Iterator[Finding]:
-    """Exact tests: distribution functions by quadrature on the line, along the radius, in the plane, and of each factor."""
+    """Exact tests (Kolmogorov-Smirnov and chi-square): distribution functions by quadrature on the line, along the radius, in the
+    plane, and of each factor; of a Gaussian every coordinate, and V, whose law is that of a chi-square."""
     if not subject.exact:
         return
     target = subject.target
+    if target.is_gaussian and target.moments is not None:
+        yield from _gaussian(subject, *(m.numpy() for m in target.moments))
     if target.dim == 1:
-        yield _p("draws", "Kolmogorov-Smirnov against quadrature", kolmogorov(line_of(target).cdf(subject.x[:, 0].numpy())))
+        yield _p("draws", "against quadrature", uniform(line_of(target).cdf(subject.x[:, 0].numpy())))
     elif subject.effort.deep and round_(subject):
         yield from _radial(subject)
     elif target.split is not None and max(f.dim for f in target.split.factors) < target.dim:
@@ -37,17 +40,25 @@ def _p(what: str, how: str, p: float, note: str = "") -> Finding:
     return Finding(what, how, word_of(p > FALSE_ALARM), found=p, error=FALSE_ALARM, note=note or "p-value")
 
 
+def _gaussian(subject: Subject, mean: np.ndarray, cov: np.ndarray) -> Iterator[Finding]:
+    """Coordinates against normal laws, and ``2 (V - V(mean))`` against chi-square; mean and covariance are checked elsewhere."""
+    x, v = subject.x.numpy(), subject.target.potential(subject.x) - subject.target.potential(torch.as_tensor(mean)[None])
+    worst = min(uniform(special.ndtr((x[:, j] - mean[j]) / math.sqrt(cov[j, j]))) for j in range(len(mean)))
+    yield _p("draws: coordinates", "against normal laws", min(1.0, worst * len(mean)), f"smallest p-value times {len(mean)}")
+    yield _p("draws: V", "against the chi-square law", uniform(special.chdtr(len(mean), 2 * v.numpy())))
+
+
 def _radial(subject: Subject) -> Iterator[Finding]:
     """The radius by quadrature; the direction's first coordinate u has (1 + u)/2 of the law Beta((d-1)/2, (d-1)/2)."""
     x, d = subject.x.numpy(), subject.target.dim
     r = np.linalg.norm(x, axis=1)
-    yield _p("draws: radius", "Kolmogorov-Smirnov against radial quadrature", kolmogorov(radius_of(subject.target).cdf(r)))
+    yield _p("draws: radius", "against radial quadrature", uniform(radius_of(subject.target).cdf(r)))
     u = (1 + (x @ np.ones(d)) / (r * math.sqrt(d))) / 2
-    yield _p("draws: direction", "Kolmogorov-Smirnov against the beta law", kolmogorov(special.betainc((d - 1) / 2, (d - 1) / 2, np.clip(u, 0, 1))))
+    yield _p("draws: direction", "against the beta law", uniform(special.betainc((d - 1) / 2, (d - 1) / 2, np.clip(u, 0, 1))))
 
 
 def _factors(subject: Subject) -> Iterator[Finding]:
-    """Each kind of factor on all its coordinates together, and the correlation of ranks between neighbouring groups."""
+    """Every factor by itself, and the correlation of ranks between groups."""
     split = subject.target.split
     assert split is not None
     y = (subject.x if split.basis is None else subject.x @ split.basis).numpy()
@@ -56,15 +67,14 @@ def _factors(subject: Subject) -> Iterator[Finding]:
     for factor in split.factors:
         groups.setdefault(factor, []).append(y[:, at : at + factor.dim])
         at += factor.dim
-    worst = 1.0
+    p: list[float] = []
     for factor, parts in groups.items():
-        # rows of different coordinates: independent of each other, and no more than the sample's size
-        rows = np.concatenate([part[k :: len(parts)] for k, part in enumerate(parts)])
         if factor.dim == 1:
-            worst = min(worst, kolmogorov(line_of(factor).cdf(rows[:, 0])))
+            p += [uniform(line_of(factor).cdf(part[:, 0])) for part in parts]
         elif subject.effort.deep and (plane := plane_for(Subject(factor, subject.effort, subject.key))) is not None:
-            worst = min(worst, *[f.found for f in _plane(plane, rows)])
-    yield _p("draws", "every factor against quadrature", worst, f"smallest p-value of {len(groups)} kinds of factor")
+            p += [f.found for part in parts for f in _plane(plane, part)]
+    if p:
+        yield _p("draws", "every factor against quadrature", min(1.0, min(p) * len(p)), f"smallest p-value times {len(p)}")
     ranks = np.argsort(np.argsort(y, axis=0), axis=0) / len(y) - 0.5
     correlation = np.asarray(np.corrcoef(ranks[:, :256], rowvar=False))
     owner = np.repeat(np.arange(len(split.factors)), [f.dim for f in split.factors])[: len(correlation)]
@@ -85,7 +95,7 @@ def _factors(subject: Subject) -> Iterator[Finding]:
 def _plane(plane: Plane, x: np.ndarray) -> Iterator[Finding]:
     """Both coordinates, the joint law by a chi-square test over cells, and the values of the potential."""
     for axis in range(2):
-        yield _p(f"draws: coordinate {axis + 1}", "Kolmogorov-Smirnov against quadrature", kolmogorov(plane.marginal_cdf(axis, x[:, axis])))
+        yield _p(f"draws: coordinate {axis + 1}", "against quadrature", uniform(plane.marginal_cdf(axis, x[:, axis])))
     cuts = []
     for axis in range(2):
         mass = plane.marginal_cdf(axis, plane.edges[axis])
@@ -112,10 +122,10 @@ def _plane(plane: Plane, x: np.ndarray) -> Iterator[Finding]:
 
 
 def potential_values(subject: Subject) -> Iterator[Finding]:
-    """The law of V under draws: exact where quadrature gives it, and left alone by a kernel that leaves the target alone.
+    """The law of V, and of four projections, under draws is left alone by a kernel that leaves the target alone.
 
-    One half of the sample makes Metropolis steps, the other stays: V and projections of the two have one law if the draws
-    are exact, in any dimension. A sampler of another density is pulled towards the target by the steps.
+    One half of the sample makes Metropolis steps, the other stays: the two have one law if the draws are exact, in any
+    dimension. A sampler of another density is pulled towards the target by the steps.
     """
     if not subject.exact or not subject.effort.deep:
         return
@@ -132,9 +142,11 @@ def potential_values(subject: Subject) -> Iterator[Finding]:
             h *= 1.5 if rate > 0.7 else 0.5
         else:
             moving = moved
-    a, b = target.potential(still).numpy(), target.potential(moving).numpy()
-    p = two_sample(a, b)
-    yield _p("draws: values of V", "two-sample test, moved by MALA against not", p, f"p-value after 16 steps of size {h:.2g}, {rate:.0%} accepted")
+    onto = subject.noise("projections").normal((4, target.dim)).T
+    pairs = [(target.potential(still), target.potential(moving)), *zip((still @ onto).T, (moving @ onto).T, strict=True)]
+    p = min(1.0, len(pairs) * min(two_sample(a.numpy(), b.numpy()) for a, b in pairs))
+    note = f"p-value after 16 steps of size {h:.2g}, {rate:.0%} accepted"
+    yield _p("draws: values of V", "V and projections, moved by MALA against not", p, note)
 
 
 def stein(subject: Subject) -> Iterator[Finding]:
@@ -160,7 +172,7 @@ def stein(subject: Subject) -> Iterator[Finding]:
     # and the unbounded field x - c, which sees a change of scale in many dimensions
     field = torch.cat([field, (s * (x - subject.centre)).sum(1, keepdim=True) + target.dim], 1)
     t = (field.mean(0) / (field.std(0) / math.sqrt(len(x)))).abs()
-    largest, limit = float(t.max()), float(-special.ndtri(FALSE_ALARM / (2 * count)))
+    largest, limit = float(t.max()), float(-special.ndtri(FALSE_ALARM / (2 * count + 2)))
     yield Finding(
         "draws: score identity",
         f"Stein's identity along {count} directions",
@@ -205,98 +217,3 @@ def ratio(subject: Subject) -> Iterator[Finding]:
         SIGMAS,
         f"in standard errors; both near {at_q.mean():.3g}",
     )
-
-
-def moments(subject: Subject) -> Iterator[Finding]:
-    """Declared mean and covariance against quadrature on the line or in the plane, factor by factor, else against draws."""
-    target = subject.target
-    if target.moments is None:
-        return
-    mean, cov = (m.numpy() for m in target.moments)
-    known = _by_quadrature(subject)
-    if known is not None:
-        scale = np.sqrt(np.diag(cov))
-        off = max(float((np.abs(known[0] - mean) / scale).max()), float((np.abs(known[1] - cov) / np.outer(scale, scale)).max()))
-        yield Finding("moments", known[2], word_of(off < 1e-6), 0.0, off, 1e-6, "largest difference, in standard deviations")
-        return
-    if not subject.exact:
-        if subject.effort.deep:
-            yield _annealed_moments(subject, mean, cov)
-        return
-    x = subject.x.numpy()
-    y = x - mean
-    kurtosis = float(((y / y.std(0)) ** 4).mean(0).max())
-    weight, how = np.ones(len(y)), f"{len(y)} draws"
-    heavy = kurtosis > 0.002 * len(y) ** 0.75
-    if heavy and not subject.effort.deep:
-        return
-    if heavy and target.log_normalizer is not None:
-        # fourth moments that a few draws decide have no normal interval: half of the points come from a wider reference q,
-        # and p / (p/2 + q/2) weighs both halves
-        half = len(x) // 2
-        reference = Reference.fitted(x[:half], 1.25)
-        points = np.concatenate([x[half:], reference.sample(len(x) - half, subject.noise("moments"))])
-        log_p = -target.potential(torch.as_tensor(points)).numpy() - target.log_normalizer
-        weight = np.exp(log_p - np.logaddexp(log_p, reference.log_density(points)) + math.log(2.0))
-        y, how = points - mean, f"{len(points)} weighted draws, half of a wider reference"
-    n = len(y)
-    scale = np.sqrt(np.diag(cov))
-    z = y / scale
-    rotation = np.linalg.qr(subject.noise("moments basis").normal((target.dim, target.dim)).numpy())[0]
-    t = np.linalg.solve(_root(cov), y.T).T @ rotation
-    terms = weight[:, None] * np.concatenate([z, z**2 - 1.0, t**2 - 1.0], axis=1)
-    off = np.abs(terms.mean(0)) / (terms.std(0) / math.sqrt(n) + 1e-12)
-    largest, limit = float(off.max()), max(5.0, float(-special.ndtri(FALSE_ALARM / (6 * target.dim))))
-    # a sum that a few terms decide is not normal: it refutes nothing
-    few = float((terms[:, off.argmax()] ** 4).sum() / (terms[:, off.argmax()] ** 2).sum() ** 2) > 0.05
-    note = "largest difference, in standard errors" + (", of a sum that a few draws decide" if few else "")
-    yield Finding("moments", how, word_of(largest < limit or few, largest < limit), 0.0, largest, limit, note)
-
-
-def _annealed_moments(subject: Subject, mean: np.ndarray, cov: np.ndarray) -> Finding:
-    """Mean and variances against weighted particles of annealed importance sampling."""
-    found = annealed(subject)
-    if found is None:
-        return Finding("moments", "no independent route", "open")
-    w = np.exp(found.log_w - found.log_w.max())
-    w /= w.sum()
-    z = (found.x.numpy() - mean) / np.sqrt(np.diag(cov))
-    values = np.concatenate([z, z**2 - 1.0], axis=1)
-    at = w @ values
-    largest = float((np.abs(at) / np.sqrt((w**2) @ (values - at) ** 2)).max())
-    limit = max(5.0, float(-special.ndtri(FALSE_ALARM / (4 * len(mean)))))
-    word = word_of(largest < limit)
-    return Finding(
-        "moments", f"{len(w)} particles of annealed importance sampling", word, 0.0, largest, limit, "largest difference, in standard errors"
-    )
-
-
-def _root(cov: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(cov)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 1e-300)) @ vectors.T)
-
-
-def _by_quadrature(subject: Subject) -> tuple[np.ndarray, np.ndarray, str] | None:
-    target = subject.target
-    if target.dim == 1:
-        centre, variance = _line_moments(line_of(target))
-        return np.array([centre]), np.array([[variance]]), "quadrature"
-    if subject.effort.deep and round_(subject):
-        second = radius_of(target).mean(lambda r: r * r) / target.dim
-        return np.zeros(target.dim), second * np.eye(target.dim), "radial quadrature"
-    split = target.split
-    if split is not None and all(f.dim == 1 for f in split.factors):
-        parts = [_line_moments(line_of(f)) for f in split.factors]
-        mean, cov = np.array([p[0] for p in parts]), np.diag([p[1] for p in parts])
-        if split.basis is not None:
-            q = split.basis.numpy()
-            mean, cov = q @ mean, q @ cov @ q.T
-        return mean, cov, "quadrature of every factor"
-    if subject.effort.deep and (plane := plane_for(subject)) is not None and plane.error < 1e-8:
-        return *plane.moments, "quadrature in the plane"
-    return None
-
-
-def _line_moments(law: Line) -> tuple[float, float]:
-    mean = law.mean(lambda x: x)
-    return mean, law.mean(lambda x: (x - mean) ** 2)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ...targets.base import Target
+from ...targets.base import Batch, Target, Values
 from .base import Finding, Subject, word_of
 
 #: Relative disagreement that rounding explains, with room for cancellation in V.
@@ -41,6 +41,12 @@ def score(subject: Subject) -> Iterator[Finding]:
     yield Finding("score", how, word, 0.0, off, tolerance, f"largest relative difference over {len(x)} points" if finite else "not finite")
 
 
+def cancelled(subject: Subject, x: Batch) -> Values:
+    """What may cancel in V at most: M |x - c|^2, of which an ill-conditioned quadratic form keeps a small part."""
+    big = subject.target.constants.get("M")
+    return torch.zeros_like(x[:, 0]) if big is None else big.value * (x - subject.centre).square().sum(1)
+
+
 def _rays(subject: Subject) -> torch.Tensor:
     """Points far out, 3 to 1,000 deviations: where V overflows there is nothing to compare, and those are left out."""
     z = subject.noise("rays").normal((64, subject.target.dim))
@@ -52,7 +58,7 @@ def one_pass(subject: Subject) -> Iterator[Finding]:
     target, x = subject.target, subject.spread
     v, s = target.potential_and_score(x)
     alone = torch.cat([target.potential(row[None]) for row in x[:8]])
-    size_v, size_s = 1.0 + v.abs(), 1.0 + s.abs().amax(1, keepdim=True)
+    size_v, size_s = 1.0 + v.abs() + cancelled(subject, x), 1.0 + s.abs().amax(1, keepdim=True)
     off = max(
         float(((target.potential(x) - v) / size_v).abs().max()),
         float(((target.score(x) - s) / size_s).abs().max()),
@@ -71,7 +77,7 @@ def precision(subject: Subject) -> Iterator[Finding]:
         return
     exact, score = target.potential_and_score(x)
     # rounding x moves V by |score . x| eps; the score by what its condition number makes of that
-    size = 1.0 + exact.abs() + (score * x).abs().sum(1)
+    size = 1.0 + exact.abs() + (score * x).abs().sum(1) + cancelled(subject, x)
     off = float(((v.double() - exact) / size).abs().max())
     word = word_of(off <= 1e-4)
     yield Finding("float32", "V against float64", word, 0.0, off, 1e-4, "relative to 1 + |V| + |score . x|")

@@ -15,6 +15,7 @@ from ...samplers.hmc import HMC
 from ...samplers.noise import Stream
 from ...targets.base import Batch, Target, Values
 from .base import SIGMAS, Finding, Subject, word_of
+from .gradients import cancelled
 from .quadrature import Plane, line_of, plane_of, radius_of
 from .reference import Reference
 
@@ -98,7 +99,7 @@ def additivity(subject: Subject) -> tuple[float, float]:
         at += factor.dim
     v = subject.target.potential(x)
     c = float((v - parts).median())
-    return c, float(((v - parts - c) / (1 + v.abs())).abs().max())
+    return c, float(((v - parts - c) / (1 + v.abs() + cancelled(subject, x))).abs().max())
 
 
 def _product(subject: Subject) -> tuple[str, float, float, str]:

@@ -79,18 +79,7 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
         logs = np.where(np.isnan(logs), -np.inf, logs)  # inf - inf far out
         return x, logs, np.log((b - a)[:, None] / 2 * WEIGHTS)
 
-    far = np.geomspace(NEAR, REACH, 60)[1:]
-    t = np.unique(np.concatenate([np.linspace(0.0 if half else -NEAR, NEAR, 401), far, far[:0] if half else -far]))
-    if seen is not None:
-        t = np.unique(np.concatenate([t, np.clip(np.arcsinh((seen - centre) / scale), t[0], t[-1])]))
-        t = np.concatenate([t[:1], t[1:][np.diff(t) > 1e-13]])
-        for _ in range(60):  # no panel more than four times its neighbours: a wide one beside a peak would look past its flank
-            width = np.diff(t)
-            beside = np.minimum(np.append(width[1:], np.inf), np.append(np.inf, width[:-1]))
-            wide = np.flatnonzero(width > 4.0 * beside)
-            if not len(wide):
-                break
-            t = np.insert(t, wide + 1, (t[wide] + t[wide + 1]) / 2)
+    t = _ends(half, np.empty(0) if seen is None else np.arcsinh((seen - centre) / scale))
     a, b = t[:-1], t[1:]
     kept: list[tuple[np.ndarray, ...]] = []
     top, error = -np.inf, 0.0
@@ -134,6 +123,23 @@ def line(log_f: Callable[[np.ndarray], np.ndarray], centre: float, scale: float,
     mean_density = mass / total / np.diff(t)
     density = np.minimum(density, 2.0 * np.minimum(np.append(mean_density, np.inf), np.append(np.inf, mean_density)))
     return Line(x, mass / total, density, t, top + float(np.log(total)), error / total + 1e-14, nodes, weights / total, centre, scale)
+
+
+def _ends(half: bool, seen: np.ndarray) -> np.ndarray:
+    """Ends of the first panels in t: equally spaced near the mass, geometrically beyond, and at what was `seen`."""
+    far = np.geomspace(NEAR, REACH, 60)[1:]
+    t = np.unique(np.concatenate([np.linspace(0.0 if half else -NEAR, NEAR, 401), far, far[:0] if half else -far]))
+    if not len(seen):
+        return t
+    t = np.unique(np.concatenate([t, np.clip(seen, t[0], t[-1])]))
+    t = np.concatenate([t[:1], t[1:][np.diff(t) > 1e-13]])
+    for _ in range(60):  # no panel more than four times its neighbours: a wide one beside a peak would look past its flank
+        width = np.diff(t)
+        wide = np.flatnonzero(width > 4.0 * np.minimum(np.append(width[1:], np.inf), np.append(np.inf, width[:-1])))
+        if not len(wide):
+            break
+        t = np.insert(t, wide + 1, (t[wide] + t[wide + 1]) / 2)
+    return t
 
 
 @lru_cache(maxsize=128)
