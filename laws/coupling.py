@@ -195,6 +195,8 @@ def simulate_pairs(start: Coupled, sampler: Sampler, target: Target, checkpoints
     """
     check_coupling(sampler, target, start.coupling, start.lag)
     sampler.partner().admit(target)
+    if start.steps and sampler.momentum is not None:
+        raise Unsupported("pairs that keep a momentum are followed from their start only")
     if start.lag and start.steps:
         raise Unsupported("pairs with a lag are followed from their start only: their meeting times look ahead")
     admit_memory(2 * start.n, start.dim, len(checkpoints), start.x.element_size())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ class Grid:
         unresolved: relative weight of the highest tenth of frequencies: how far the mesh is from resolving the density.
         relative: rounding error of every node's density, relative to it.
         absolute: rounding error of each node's density, absolute: 0 after positive kernels; shape (n**dim,) or 0.
+        joint: where a chain on the line keeps a momentum, the density of (position, momentum), of which this is the position's.
     """
 
     mesh: Mesh
@@ -44,6 +45,7 @@ class Grid:
     unresolved: float = 0.0
     relative: float = 1e-15
     absolute: np.ndarray | float = 0.0
+    joint: Grid | None = field(default=None, repr=False)
 
     @property
     def dim(self) -> int:
@@ -111,7 +113,7 @@ class Grid:
         """A Gaussian's density; the mass outside the box is counted as lost."""
         z = np.linalg.solve(law.factor, (mesh.nodes - law.mean).T)
         log_density = -0.5 * (z * z).sum(0) - np.log(np.diag(law.factor)).sum() - 0.5 * law.dim * np.log(2 * np.pi)
-        lost = float(_outside(mesh, law.mean[None, :], np.sqrt(np.diag(law.cov)))[0])
+        lost = float(outside(mesh, law.mean[None, :], np.sqrt(np.diag(law.cov)))[0])
         return resolved(cls(mesh, log_density, lost=lost))
 
     @classmethod
@@ -136,11 +138,11 @@ def resolved(law: Grid) -> Grid:
     return replace(law, unresolved=max(law.unresolved, float(series[high].max())))
 
 
-def _outside(mesh: Mesh, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+def outside(mesh: Mesh, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Upper estimate of P(N(mean, .) leaves the box) per row of `mean`, from the deviations along the axes."""
     total = np.zeros(len(mean))
     for axis in range(mesh.dim):
-        s = deviation[axis]
+        s = max(float(deviation[axis]), 1e-300)  # without noise: in or out
         total += special.ndtr((mesh.lo[axis] - mean[:, axis]) / s) + special.ndtr((mean[:, axis] - mesh.hi[axis]) / s)
     return np.minimum(total, 1.0)
 
@@ -150,19 +152,23 @@ def additive_step(sampler: Sampler, target: Target, mesh: Mesh) -> tuple[np.ndar
 
     Errors: `Unsupported` where the displacement by a unit of noise depends on the position, or the state has memory.
     """
-    x = torch.as_tensor(mesh.nodes)
-    state = sampler.init(target, x, Probe(basis=False))
+    state = sampler.init(target, torch.as_tensor(mesh.nodes), Probe(basis=False))
     if len(state) != 1:
-        raise Unsupported(f"{sampler.name} keeps more than a position, and a grid law holds positions only")
+        raise Unsupported(f"{sampler.name} keeps more than a position, and has no law on a grid here")
+    return read_off(lambda noise: sampler.step(target, state, noise).x, f"{sampler.name} on {target.name}")
+
+
+def read_off(step: Callable[[Probe], torch.Tensor], what: str) -> tuple[np.ndarray, np.ndarray]:
+    """(T, C) of a step of fixed states, as a function of its noise; `what` it is, for errors."""
     counter = Probe(basis=False)
-    moved = sampler.step(target, state, counter).x
-    columns = []
+    moved = step(counter)
+    columns = [np.zeros(moved.shape[1])]
     for j in range(counter.count):
-        shift = sampler.step(target, state, _Unit(j)).x - moved
+        shift = step(_Unit(j)) - moved
         spread = float((shift - shift[0]).abs().max())
         scale = float(moved.abs().max()) + float(shift[0].abs().max())
         if not spread <= 1e-12 * scale:
-            raise Unsupported(f"{sampler.name} on {target.name} is not a map plus Gaussian noise: the noise moves nodes differently by {spread:.2g}")
+            raise Unsupported(f"{what} is not a map plus Gaussian noise: the noise moves nodes differently by {spread:.2g}")
         columns.append(shift[len(shift) // 2].numpy())
     noise = np.stack(columns, axis=1)
     return moved.numpy(), noise @ noise.T
@@ -238,16 +244,16 @@ def grid_step(sampler: Sampler, target: Target, mesh: Mesh, method: str = "auto"
             f"the noise of one step ({deviation[axis]:.3g}) falls between the nodes ({mesh.spacing[axis]:.3g} apart): use about {needed} nodes"
         )
     dense = mesh.dim == 1 and mesh.n <= DENSE_NODES if method == "auto" else method == "dense"
-    leave = _outside(mesh, moved, deviation)
+    leave = outside(mesh, moved, deviation)
     if dense:
         return Transfer(dense_step(mesh, moved, cov), leave)
     return Transfer(nufft_step(mesh, moved, cov), leave, lambda p: np.full(p.shape, 4 * NUFFT_EPS * float(np.abs(p).max())))
 
 
-def advance(law: Grid, step: Transfer, steps: int) -> Grid:
-    """The law `steps` steps later, with what left the box on the books."""
+def advance(law: Grid, stages: Sequence[Transfer], steps: int) -> Grid:
+    """The law `steps` steps later, each of them the `stages` in order, with what left the box on the books."""
     density, lost, absolute = law.density, law.lost, law.absolute
-    for _ in range(steps):
+    for step in [*stages] * steps:
         if step.leave is not None:
             lost += float(step.leave @ np.abs(density)) * law.mesh.cell
         if step.rounding is not None:

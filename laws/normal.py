@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from scipy import linalg
 
 from ..errors import Diverged, InvalidInput, Unsupported
-from ..samplers.base import Sampler
+from ..samplers.base import Momentum, Sampler
 from ..samplers.noise import Probe
 from ..targets.base import Target
 
@@ -26,10 +26,12 @@ class Normal:
     Arguments:
         mean: shape (d,).
         cov: symmetric positive semidefinite, shape (d, d).
+        joint: where a chain keeps a momentum, the law of (position, momentum), of which this is the position's part.
     """
 
     mean: np.ndarray
     cov: np.ndarray
+    joint: Normal | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         mean, cov = np.atleast_1d(np.asarray(self.mean, float)), np.atleast_2d(np.asarray(self.cov, float))
@@ -119,13 +121,16 @@ class AffineMap:
         return Normal(mean, s)
 
 
-def _flatten(state: Any) -> torch.Tensor:
-    return torch.cat(list(state), dim=1)
+def phase(state: Any) -> torch.Tensor:
+    """The phase variables of a state: positions, then momenta where there are any."""
+    return torch.cat([state.x, state.p], dim=1) if hasattr(state, "p") else state.x
 
 
-def _unflatten(template: Any, flat: torch.Tensor) -> Any:
-    widths = [f.shape[1] for f in template]
-    return type(template)(*torch.split(flat, widths, dim=1))
+def placed(sampler: Sampler, target: Target, z: torch.Tensor) -> Any:
+    """The state whose phase variables are the rows of `z`."""
+    if sampler.momentum is None:
+        return sampler.init(target, z, Probe(basis=False))
+    return sampler.place(target, z[:, : target.dim], z[:, target.dim :])
 
 
 def affine_map(sampler: Sampler, target: Target) -> AffineMap:
@@ -135,21 +140,20 @@ def affine_map(sampler: Sampler, target: Target) -> AffineMap:
     map read off does not reproduce the step at random points to 1e-9.
     Cost: one step on a batch of 1 + p + q rows, p the size of the state and q the number of normals.
     """
-    origin = torch.zeros((1, target.dim), dtype=torch.float64)
-    template = sampler.init(target, origin, Probe(basis=False))
-    sampler.step(target, template, Probe(basis=False))  # refuses first where the step draws uniforms
-    p = _flatten(template).shape[1]
+    p = target.dim * (1 if sampler.momentum is None else 2)
+    origin = torch.zeros((1, p), dtype=torch.float64)
+    sampler.step(target, placed(sampler, target, origin), Probe(basis=False))  # refuses first where the step draws uniforms
 
     counter = Probe(basis=False)
-    states = torch.cat([torch.zeros((1, p), dtype=torch.float64), torch.eye(p, dtype=torch.float64)])
-    image = _flatten(sampler.step(target, _unflatten(template, states), counter))
+    states = torch.cat([origin, torch.eye(p, dtype=torch.float64)])
+    image = phase(sampler.step(target, placed(sampler, target, states), counter))
     b = image[0]
     a = (image[1:] - b).T
 
     q = counter.count
     if q:
         rows = torch.zeros((q, p), dtype=torch.float64)
-        kicked = _flatten(sampler.step(target, _unflatten(template, rows), Probe(basis=True)))
+        kicked = phase(sampler.step(target, placed(sampler, target, rows), Probe(basis=True)))
         n = (kicked - b).T
     else:
         n = torch.zeros((p, 1), dtype=torch.float64)
@@ -158,12 +162,27 @@ def affine_map(sampler: Sampler, target: Target) -> AffineMap:
     z = torch.as_tensor(check.standard_normal((8, p)) * np.repeat([[1.0], [30.0]], 4, axis=0))
     replay = _Replay(torch.as_tensor(check.standard_normal((8, max(q, 1)))))
     predicted = z @ a.T + b + replay.values @ n.T
-    actual = _flatten(sampler.step(target, _unflatten(template, z), replay))
+    actual = phase(sampler.step(target, placed(sampler, target, z), replay))
     scale = float(predicted.abs().max()) + 1.0
     error = float((actual - predicted).abs().max()) / scale
     if not error < AFFINE_TOLERANCE:
         raise Unsupported(f"{sampler.name} on {target.name} is not affine in (state, noise): relative error {error:.2g} at random points")
     return AffineMap(a.numpy(), b.numpy(), (n @ n.T).numpy())
+
+
+def lifted(law: Normal, momentum: Momentum | None) -> Normal:
+    """The law of (position, momentum) of a chain: the one that came with the position's, else with an independent momentum."""
+    if momentum is None:
+        return law
+    if law.joint is not None:
+        return law.joint
+    d = law.dim
+    return Normal(np.concatenate([law.mean, np.zeros(d)]), linalg.block_diag(law.cov, momentum.start * np.eye(d)))
+
+
+def position(law: Normal, dim: int) -> Normal:
+    """The law of the position, which carries the joint one along."""
+    return law if law.dim == dim else Normal(law.mean[:dim], law.cov[:dim, :dim], joint=law)
 
 
 class _Replay(Probe):

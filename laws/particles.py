@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -46,6 +46,7 @@ class Particles:
         first_diverged: first step at which one was seen, or None.
         steps: steps taken so far.
         acceptance: fraction of the proposals since `simulate` began that were accepted; None without proposals.
+        momentum: of a chain that keeps one, shape (N, d); a chain that starts without draws its own.
     """
 
     x: Batch
@@ -54,6 +55,7 @@ class Particles:
     first_diverged: int | None = None
     steps: int = 0
     acceptance: float | None = None
+    momentum: Batch | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.x.ndim != 2 or self.x.shape[0] == 0:
@@ -75,7 +77,8 @@ class Particles:
         Errors: `InvalidInput` where the device is not there.
         """
         admit_device(device)
-        return replace(self, x=self.x.to(device, {"float64": torch.float64, "float32": torch.float32}[dtype]))
+        wanted = {"float64": torch.float64, "float32": torch.float32}[dtype]
+        return replace(self, x=self.x.to(device, wanted), momentum=None if self.momentum is None else self.momentum.to(device, wanted))
 
     @classmethod
     def of_normal(cls, law: Normal, n: int, seed: int = 0) -> Particles:
@@ -126,7 +129,7 @@ def simulate(
     ks, x = list(checkpoints), start.x
     if x.dtype not in (torch.float32, torch.float64):
         raise InvalidInput(f"particles are float32 or float64, got {x.dtype}")
-    admit_memory(start.n, start.dim, len(ks), x.element_size())
+    admit_memory(start.n, start.dim if sampler.momentum is None else 2 * start.dim, len(ks), x.element_size())
     # compiled code speaks for the class that declares it, not for one that changes its step or its potential
     own = "fused" in vars(type(sampler)) and "kernel" in vars(type(target))
     fast = (sampler.fused, target.kernel) if compiled and own and x.device.type == "cpu" else (None, None)
@@ -148,7 +151,8 @@ def simulate(
         marks = [end[i] for end in ends]
         first = [m.first for m in marks if m.first is not None]
         rate = sum(m.accepted for m in marks) / (start.n * k) if k and sampler.accepts else None
-        laws.append(Particles(chain.out[i], start.seed, sum(m.gone for m in marks) / start.n, min(first, default=None), start.steps + k, rate))
+        gone, seen = sum(m.gone for m in marks) / start.n, min(first, default=None)
+        laws.append(Particles(chain.out[i], start.seed, gone, seen, start.steps + k, rate, chain.momenta[i] if chain.momenta else None))
     return laws
 
 
@@ -190,8 +194,11 @@ class _Chain:
     key: tuple[object, ...]
 
     def __post_init__(self) -> None:
-        self.out = [torch.empty_like(self.start.x, memory_format=torch.contiguous_format) for _ in self.checkpoints]
         x = self.start.x
+        self.out, self.momenta = (
+            [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in self.checkpoints if wanted]
+            for wanted in (True, self.sampler.momentum is not None)
+        )
         self.stream = Stream(self.start.seed, *self.key, dtype=x.dtype, device=str(x.device))
 
     @property
@@ -237,6 +244,8 @@ class _Chain:
         x = x.T.contiguous().T  # along the particles in memory
         # step 0 of the stream belongs to init, so step i of the chain draws from counter i + 1
         state = self.sampler.init(self.target, x, stream.at(origin))
+        if self.momenta and self.start.momentum is not None:
+            state = self.sampler.place(self.target, x, self.start.momentum[lo:hi].T.contiguous().T)
         alive, first, accepted = _inside(x), self.start.first_diverged, before[-1].accepted if before else 0
         marks: list[_Mark] = []
         lost = not bool(alive.all())
@@ -258,6 +267,8 @@ class _Chain:
             self._report(hi - lo, k - done)
             done = k
             self.out[i][lo:hi] = state.x
+            if self.momenta:
+                self.momenta[i][lo:hi] = state.p
             marks.append(_Mark(int((~alive).sum()), first, accepted))
         return marks
 

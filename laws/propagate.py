@@ -10,13 +10,14 @@ from typing import Literal
 import numpy as np
 
 from ..errors import Diverged, InvalidInput, Unsupported
-from ..samplers.base import Sampler
+from ..samplers.base import Sampler, Transfer
 from ..targets.base import Target
 from ..targets.mesh import Mesh
 from .coupling import Coupled, simulate_pairs
 from .grid import DENSE_NODES, Grid, additive_step, advance, grid_step, resolved
-from .normal import AffineMap, Normal, affine_map
+from .normal import AffineMap, Normal, affine_map, lifted, position
 from .particles import Particles, Progress, simulate
+from .phase import line, phase_step, spread
 
 Law = Normal | Grid | Particles | Coupled
 Kind = Literal["auto", "normal", "grid", "particles", "coupled"]
@@ -51,9 +52,7 @@ def propagate(start: Law, sampler: Sampler, target: Target, checkpoints: Sequenc
 
 def _normal(start: Normal, sampler: Sampler, target: Target, ks: list[int]) -> list[Law]:
     step = affine_map(sampler, target)
-    if len(step.offset) != target.dim:
-        raise Unsupported(f"{sampler.name} keeps more than a position; its joint law has no start here")
-    law, done, out = start, 0, []
+    law, done, out = lifted(start, sampler.momentum), 0, []
     powers: dict[int, AffineMap] = {}
     for k in ks:
         if k > done:
@@ -66,21 +65,29 @@ def _normal(start: Normal, sampler: Sampler, target: Target, ks: list[int]) -> l
                 radius = float(np.abs(np.linalg.eigvals(step.linear)).max())
                 raise Diverged(f"the covariance explodes: one step multiplies a direction by {radius:.4g}", done + 1, 1.0)
             law, done = m(law), k
-        out.append(law)
+        out.append(position(law, target.dim))
     return list(out)
 
 
 def _grid(start: Grid, sampler: Sampler, target: Target, ks: list[int]) -> list[Law]:
-    step = grid_step(sampler, target, start.mesh)
-    law, done, out = start, 0, []
+    law, steps = carried(start, sampler, target)
+    done, out = 0, []
     for k in ks:
-        law, done = advance(law, step, k - done), k
+        law, done = advance(law, steps, k - done), k
         if not np.isfinite(law.density).all():
             raise Diverged("the density is not finite", k, 1.0)
         if law.lost > 0.5:
             raise Unsupported(f"by step {k} most of the mass has left the box {start.mesh.lo}..{start.mesh.hi}: give the grid a larger one")
-        out.append(law)
+        out.append(line(law, target.dim))
     return list(out)
+
+
+def carried(start: Grid, sampler: Sampler, target: Target) -> tuple[Grid, tuple[Transfer, ...]]:
+    """The law that the chain carries, momentum included, and the operators of one step, in order."""
+    if sampler.momentum is None:
+        return start, (grid_step(sampler, target, start.mesh),)
+    joint = spread(start, sampler.momentum)
+    return joint, phase_step(sampler, target, joint.mesh)
 
 
 def stationary(like: Law, sampler: Sampler, target: Target) -> Law:
@@ -90,29 +97,36 @@ def stationary(like: Law, sampler: Sampler, target: Target) -> Law:
     """
     sampler.admit(target)
     if isinstance(like, Normal):
-        return affine_map(sampler, target).stationary()
+        return position(affine_map(sampler, target).stationary(), target.dim)
     if isinstance(like, Grid):
         return _stationary_grid(like, sampler, target)
     raise Unsupported("the stationary law of particles and pairs is not known; use a normal or grid law")
 
 
 def _stationary_grid(like: Grid, sampler: Sampler, target: Target) -> Grid:
-    step, size, cell = grid_step(sampler, target, like.mesh), like.mesh.n**like.dim, like.mesh.cell
-    if size <= DENSE_NODES and step.rounding is None:
-        density = _perron(np.stack([step.operator(column) for column in np.eye(size)], axis=1))
+    first, steps = carried(Grid.of_target(target, like.mesh), sampler, target)
+    size, cell = len(first.log_density), first.mesh.cell
+
+    def operator(density: np.ndarray) -> np.ndarray:
+        for step in steps:
+            density = step.operator(density)
+        return density
+
+    if size <= DENSE_NODES and all(step.rounding is None for step in steps):
+        density = _perron(np.stack([operator(column) for column in np.eye(size)], axis=1))
     else:
         from scipy.sparse.linalg import LinearOperator, eigs
 
-        operator = LinearOperator((size, size), matvec=lambda p: step.operator(np.real(p)), dtype=float)
-        _, vectors = eigs(operator, k=1, which="LR", v0=Grid.of_target(target, like.mesh).density, tol=1e-13)
+        whole = LinearOperator((size, size), matvec=lambda p: operator(np.real(p)), dtype=float)
+        _, vectors = eigs(whole, k=1, which="LR", v0=first.density, tol=1e-13)
         density = np.abs(np.real(vectors[:, 0]))
         for _ in range(20):
-            density = step.operator(density / (density.sum() * cell))
-    law = Grid.normalised(like.mesh, np.log(np.maximum(density, 0.0) + 1e-320))
-    lost = 0.0 if step.leave is None else float(step.leave @ law.density) * cell
+            density = operator(density / (density.sum() * cell))
+    law = Grid.normalised(first.mesh, np.log(np.maximum(density, 0.0) + 1e-320))
+    after = advance(law, steps, 1)
     # the Arnoldi route knows the density to its tolerance, absolutely
-    absolute = 0.0 if step.rounding is None else step.rounding(law.density) + 1e-13 * float(law.density.max())
-    return resolved(replace(law, lost=lost, relative=1e-13, absolute=absolute))
+    absolute = after.absolute + 1e-13 * float(law.density.max()) if np.any(after.absolute) else 0.0
+    return line(resolved(replace(law, lost=after.lost, relative=1e-13, absolute=absolute)), target.dim)
 
 
 def _perron(kernel: np.ndarray) -> np.ndarray:
@@ -134,8 +148,8 @@ def mesh_for(
     """A mesh that holds the target and the start and resolves the step's noise.
 
     Box: the target's extent widened by a fifth (a biased stationary law is wider than the target), joined with the
-    start's mean +- 9 standard deviations. Nodes: 601 in 1-D and 121 per axis in 2-D, more where they would be wider
-    than half the noise of a step or a quarter of the start's deviation.
+    start's mean +- 9 standard deviations. Nodes: 601 in 1-D (161 where there is a momentum, which takes an axis of its own)
+    and 121 per axis in 2-D, more where they would be wider than half the noise of a step or a quarter of the start's deviation.
     """
     if box is None:
         lo, hi = (np.asarray(e, float) for e in target.extent())
@@ -149,7 +163,7 @@ def mesh_for(
     else:
         lo, hi = (np.atleast_1d(np.asarray(e, float)) for e in box)
     if nodes is None:
-        nodes = 601 if target.dim == 1 else 121
+        nodes = 121 if target.dim == 2 else 601 if sampler.momentum is None else 161
         finest = [np.inf]
         if start is not None:
             finest.append(float(np.sqrt(np.diag(start.cov)).min()) / 2.0)
@@ -170,13 +184,14 @@ def averages(start: Law, sampler: Sampler, target: Target, checkpoints: Sequence
     """
     if not isinstance(start, Grid):
         raise Unsupported("the average of the iterates' laws is a mixture; it is carried on grid laws only")
-    step = grid_step(sampler, target, start.mesh)
-    law, total, out = start, np.zeros_like(start.density), []
+    law, steps = carried(start, sampler, target)
+    total, out = np.zeros_like(start.density), []
     wanted = set(checkpoints)
     for k in range(1, max(wanted) + 1):
-        law = advance(law, step, 1)
-        total += law.density
+        law = advance(law, steps, 1)
+        here = line(law, target.dim)
+        total += here.density
         if k in wanted:
             with np.errstate(divide="ignore"):
-                out.append(replace(law, log_density=np.log(total / k)))
+                out.append(replace(here, log_density=np.log(total / k)))
     return list(out)

@@ -34,9 +34,24 @@ class Transfer(NamedTuple):
 
 
 class State(NamedTuple):
-    """The state of a sampler without memory; richer ones keep `x` first, and every tensor field a phase variable."""
+    """The state of a sampler without memory. Richer ones keep `x` first; a momentum is called `p`; what else they carry is
+    a function of the two (a score, say) that need not be computed twice."""
 
     x: Batch
+
+
+class Momentum(NamedTuple):
+    """Law of each momentum coordinate, independent of the position.
+
+    start: variance at the start, at least 0. mass: variance under the law that the dynamics leaves invariant.
+    """
+
+    start: float
+    mass: float
+
+
+#: A part of a step, with the signature of `Sampler.step`.
+Stage = Callable[[Target, Any, Noise], Any]
 
 
 class Sampler(ABC):
@@ -66,6 +81,20 @@ class Sampler(ABC):
     def init(self, target: Target, x: Batch, noise: Noise) -> Any:
         """The state that starts at positions `x`. Default: no memory."""
         return State(x)
+
+    @property
+    def momentum(self) -> Momentum | None:
+        """The law of the momentum at the start, where the state has one (`init` draws it); else None."""
+        return None
+
+    def place(self, target: Target, x: Batch, p: Batch) -> Any:
+        """The state at given positions and momenta. To be written where there is a `momentum`."""
+        raise Unsupported(f"{self.name} keeps no momentum")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The step as a composition of parts, each of them "map, then add a Gaussian". Default: the step itself."""
+        return (self.step,)
 
     def check(self, target: Target) -> None:
         """Raise one line where the hyperparameters do not fit the target. Default: they always do."""

@@ -267,7 +267,7 @@ def test_averages_are_the_mixture_of_the_laws() -> None:
 def test_a_two_dimensional_mixture_keeps_its_mass_and_its_target() -> None:
     target = GaussianMixture.two_modes(2.0, dim=2)
     mesh = mesh_for(target, LangevinDiffusion(0.2), None, nodes=81)
-    law = advance(Grid.of_target(target, mesh), grid_step(LangevinDiffusion(0.2), target, mesh), 3)
+    law = advance(Grid.of_target(target, mesh), [grid_step(LangevinDiffusion(0.2), target, mesh)], 3)
     assert abs(law.mass - 1) < 1e-9 and np.abs(law.density - Grid.of_target(target, mesh).density).max() < 1e-9
 
 
