@@ -94,6 +94,22 @@ class AffineMap:
                 return result
             square = square.then(square)
 
+    def exponent(self) -> tuple[float, float]:
+        """(log of the spectral radius of A, error): ``log ||A^n|| / n`` at ``n = 2^40`` (Gelfand), by squaring and rescaling.
+
+        No eigenvalues are computed: it also holds at a defective A, where ``||A^n||`` carries a power of n. The error is what
+        the last squaring moved, twice.
+        """
+        a, log, n, before = self.linear, 0.0, 1.0, 0.0
+        for _ in range(41):
+            size = float(np.linalg.norm(a))
+            if size == 0.0:
+                return -np.inf, 0.0
+            log, a, before = log + np.log(size) / n, a / size, log
+            now = log
+            a, n = a @ a, 2.0 * n
+        return now, 2.0 * abs(now - before) + 1e-15
+
     def stationary(self) -> Normal:
         """The Gaussian fixed by the map; raises `Diverged` where the map does not contract.
 
@@ -133,8 +149,11 @@ def placed(sampler: Sampler, target: Target, z: torch.Tensor) -> Any:
     return sampler.place(target, z[:, : target.dim], z[:, target.dim :])
 
 
-def affine_map(sampler: Sampler, target: Target) -> AffineMap:
+def affine_map(sampler: Sampler, target: Target, given: float | None = None) -> AffineMap:
     """The affine map of one step, read off `sampler.step` by probing it with zeros and basis vectors.
+
+    Arguments:
+        given: None, or the value of every uniform number that the step draws: its map conditionally on them.
 
     Errors: `Unsupported` where the step is not affine in (state, noise) on this target: it draws uniforms, or the
     map read off does not reproduce the step at random points to 1e-9.
@@ -142,9 +161,9 @@ def affine_map(sampler: Sampler, target: Target) -> AffineMap:
     """
     p = target.dim * (1 if sampler.momentum is None else 2)
     origin = torch.zeros((1, p), dtype=torch.float64)
-    sampler.step(target, placed(sampler, target, origin), Probe(basis=False))  # refuses first where the step draws uniforms
+    sampler.step(target, placed(sampler, target, origin), Probe(False, given))  # refuses first where the step draws uniforms
 
-    counter = Probe(basis=False)
+    counter = Probe(False, given)
     states = torch.cat([origin, torch.eye(p, dtype=torch.float64)])
     image = phase(sampler.step(target, placed(sampler, target, states), counter))
     b = image[0]
@@ -153,14 +172,14 @@ def affine_map(sampler: Sampler, target: Target) -> AffineMap:
     q = counter.count
     if q:
         rows = torch.zeros((q, p), dtype=torch.float64)
-        kicked = phase(sampler.step(target, placed(sampler, target, rows), Probe(basis=True)))
+        kicked = phase(sampler.step(target, placed(sampler, target, rows), Probe(True, given)))
         n = (kicked - b).T
     else:
         n = torch.zeros((p, 1), dtype=torch.float64)
 
     check = np.random.Generator(np.random.Philox(0))  # not a Stream: no compiled code is loaded for three numbers
     z = torch.as_tensor(check.standard_normal((8, p)) * np.repeat([[1.0], [30.0]], 4, axis=0))
-    replay = _Replay(torch.as_tensor(check.standard_normal((8, max(q, 1)))))
+    replay = _Replay(torch.as_tensor(check.standard_normal((8, max(q, 1)))), given)
     predicted = z @ a.T + b + replay.values @ n.T
     actual = phase(sampler.step(target, placed(sampler, target, z), replay))
     scale = float(predicted.abs().max()) + 1.0
@@ -188,8 +207,8 @@ def position(law: Normal, dim: int) -> Normal:
 class _Replay(Probe):
     """Noise that hands out the columns of a fixed matrix in order."""
 
-    def __init__(self, values: torch.Tensor) -> None:
-        super().__init__(basis=False)
+    def __init__(self, values: torch.Tensor, given: float | None) -> None:
+        super().__init__(False, given)
         self.values = values
 
     def normal(self, shape: tuple[int, ...]) -> torch.Tensor:

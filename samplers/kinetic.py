@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
@@ -15,8 +15,6 @@ from .base import Momentum, Sampler, Stage, positive
 from .flight import over
 from .noise import Noise, Probe
 
-Friction = float | Literal["critical"]
-
 
 class Phase(NamedTuple):
     """Positions, momenta, and the score at the positions where the next step begins with it, else shape (N, 0)."""
@@ -24,6 +22,25 @@ class Phase(NamedTuple):
     x: Batch
     p: Batch
     score: Batch
+
+
+def admit_friction(friction: float | str) -> None:
+    """Raise one line unless the friction is a positive number or ``critical``."""
+    if friction != "critical":
+        if isinstance(friction, str):
+            raise InvalidInput(f"friction must be a positive number or 'critical', got {friction!r}")
+        positive(friction, "friction")
+
+
+def friction_rate(friction: float | str, mass: float, target: Target) -> float:
+    """gamma on this target: the number given, or ``2 sqrt(m/M)`` where it is ``critical``."""
+    if friction != "critical":
+        return float(friction)
+    m = target.constant("m")
+    if m is None or m <= 0:
+        what = "no m is known" if m is None else f"m = {m:.6g}"
+        raise InvalidInput(f"friction must be a number on {target.name}: critical is 2 sqrt(m/mass), which needs m > 0, and {what}")
+    return float(2.0 * (m / mass) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Kinetic(Sampler):
     """
 
     step_size: float
-    friction: Friction = "critical"
+    friction: float | str = "critical"  # a literal type could not be looked up from the modules of the integrators
     mass: float = 1.0
 
     score_evaluations: ClassVar[float] = 1.0
@@ -57,10 +74,7 @@ class Kinetic(Sampler):
     def __post_init__(self) -> None:
         positive(self.step_size, "step_size")
         positive(self.mass, "mass")
-        if self.friction != "critical":
-            if isinstance(self.friction, str):
-                raise InvalidInput(f"friction must be a positive number or 'critical', got {self.friction!r}")
-            positive(self.friction, "friction")
+        admit_friction(self.friction)
 
     @property
     @abstractmethod
@@ -83,13 +97,7 @@ class Kinetic(Sampler):
     @final
     def rate(self, target: Target) -> float:
         """gamma on this target."""
-        if self.friction != "critical":
-            return float(self.friction)
-        m = target.constant("m")
-        if m is None or m <= 0:
-            what = "no m is known" if m is None else f"m = {m:.6g}"
-            raise InvalidInput(f"friction must be a number on {target.name}: critical is 2 sqrt(m/mass), which needs m > 0, and {what}")
-        return float(2.0 * (m / self.mass) ** 0.5)
+        return friction_rate(self.friction, self.mass, target)
 
     def check(self, target: Target) -> None:
         gamma = self.rate(target)
@@ -108,7 +116,8 @@ class Kinetic(Sampler):
         return max(self.growth(c) for c in curvatures) >= 1.0 + 1e-12
 
     def growth(self, curvature: float) -> float:
-        """Spectral radius of the step, without its noise, on a Gaussian of this curvature on the line."""
+        """Factor by which a step multiplies (x, p) in the long run on a Gaussian of this curvature on the line. Default: the
+        spectral radius of the step without its noise."""
         from ..targets.gaussian import Gaussian
 
         line, eye = Gaussian([0.0], [[1.0 / curvature]]), torch.eye(2, dtype=torch.float64)

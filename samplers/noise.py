@@ -98,11 +98,14 @@ class Probe(Noise):
     Row i of the batch receives zeros, except that (with `basis`) the i-th scalar normal that the step asks for is 1.
     `count` is the number of scalar normals asked for so far, per row.
 
-    Errors: a uniform, or a normal that is not one row per particle, means the step is not affine in its noise.
+    Arguments:
+        given: None, or what every uniform that the step asks for is: its map given them is then read off.
+
+    Errors: a uniform that is not given, or a normal that is not one row per particle, means the step is not affine in its noise.
     """
 
-    def __init__(self, basis: bool) -> None:
-        self.basis, self.count = basis, 0
+    def __init__(self, basis: bool, given: float | None = None) -> None:
+        self.basis, self.count, self.given = basis, 0, given
 
     def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
         if len(shape) != 2:
@@ -116,4 +119,6 @@ class Probe(Noise):
         return z
 
     def uniform(self, shape: tuple[int, ...]) -> torch.Tensor:
-        raise Unsupported("the step draws uniform numbers (it accepts or rejects), so it is not affine in its noise")
+        if self.given is None:
+            raise Unsupported("the step draws uniform numbers (it accepts or rejects), so it is not affine in its noise")
+        return torch.full(shape, self.given, dtype=torch.float64)

@@ -42,3 +42,25 @@ def dalalyan_karagulyan(where: str) -> Source:
         where,
         "https://arxiv.org/abs/1710.00095",
     )
+
+
+def dalalyan_riou_durand(where: str) -> Source:
+    """Kinetic Langevin in W2 with explicit constants."""
+    return Source(
+        "On sampling from a log-concave density using kinetic Langevin diffusions",
+        "Dalalyan, Riou-Durand",
+        2020,
+        where,
+        "https://arxiv.org/abs/1807.09382",
+    )
+
+
+def leimkuhler_matthews(where: str) -> Source:
+    """Splittings of kinetic Langevin and their invariant laws."""
+    return Source(
+        "Rational construction of stochastic numerical methods for molecular sampling",
+        "Leimkuhler, Matthews",
+        2013,
+        where,
+        "https://arxiv.org/abs/1203.5428",
+    )
