@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import linalg
@@ -18,7 +19,7 @@ from ..targets.gaussian import Gaussian
 from .normal import AffineMap, Normal, affine_map
 
 #: Gauss-Legendre nodes for the mean over the uniform number: the maps are exponentials and polynomials in it.
-NODES = 16
+NODES = 12
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ class Pair:
     Arguments:
         step: the affine map of the entries of ``E W W^T`` over one step; its noise is zero.
         width: length of W.
-        order: d of the target's coordinates; how many of them have this curvature.
     """
 
     step: AffineMap
@@ -62,6 +62,7 @@ class Pair:
         return s.ravel()
 
 
+@lru_cache(maxsize=1024)
 def pair(sampler: Sampler, curvature: float) -> Pair:
     """The pair on a coordinate of this curvature.
 

@@ -120,5 +120,5 @@ class Probe(Noise):
 
     def uniform(self, shape: tuple[int, ...]) -> torch.Tensor:
         if self.given is None:
-            raise Unsupported("the step draws uniform numbers (it accepts or rejects), so it is not affine in its noise")
+            raise Unsupported("the step draws uniform numbers (to accept or reject, or for a random time), so it is not affine in its noise")
         return torch.full(shape, self.given, dtype=torch.float64)

@@ -28,9 +28,10 @@ class CLDRegimes(Identity):
     mode remains.
 
     Per cell: the exponent of the diffusion's own step, ``-log ||A^n||/(n h)`` at n = 2^40 (no eigenvalues are computed), against
-    the formula (to 1e-5: at x = 1 the matrix is defective, and its spectrum known to the root of rounding only); and W2 to the target at each recorded time against the closed-form kernel. x is ``Gamma/(2 sqrt(M))``. Over a
-    sweep of Gamma the largest exponent must be at x = 1, if x = 1 is swept. The figures give, for each recorded time, the x of
-    the least W2: at a finite time it is below 1, since at x = 1 the mean carries a factor t.
+    the formula, to 1e-5: at x = 1 the matrix is defective, and its spectrum known to the root of rounding only; and W2 to the
+    target at each recorded time against the closed-form kernel. x is ``Gamma/(2 sqrt(M))``. Over a sweep of Gamma the largest
+    exponent must be at x = 1, if x = 1 is swept. The figures give, for each recorded time, the x of the least W2: at a finite
+    time it is below 1, since at x = 1 the mean carries a factor t.
 
     `factor` multiplies the stated exponent.
     """

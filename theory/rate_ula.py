@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import scipy  # its parts are loaded where they are used
 
 from ..errors import InvalidInput
 from ..laws.normal import Normal, affine_map
 from ..metrics.base import Estimate
 from ..metrics.w2 import W2
 from .base import Case, Rate, Source, needs, with_step
+from .complexity import Search, fewest
 from .sources import chewi
 
 
@@ -155,39 +155,13 @@ class RateULAComplexityEps(_Complexity):
 
 
 def fewest_steps(case: Case, eps: float) -> int:
-    """The fewest ULA steps, over all step sizes below 2/(m + M), with ``sqrt(m) W2(mu_N, pi) <= eps``.
-
-    For each h the law after 2^j steps comes by squaring the affine map, and N by bisection on its binary digits (W2
-    falls until it meets the bias); h by a bounded search around the best of a geometric grid.
-    """
-    m, big = case.constant("m"), case.constant("M")
+    """The fewest ULA steps, over all step sizes below 2/(m + M), with ``sqrt(m) W2(mu_N, pi) <= eps``."""
+    m, big, target, metric = case.constant("m"), case.constant("M"), case.target, W2()
     if not isinstance(case.start, Normal):
         raise InvalidInput("the complexity search runs on normal laws")
-    target, metric, never = case.target, W2(), 10**9
-
-    def reached(law: Normal) -> bool:
-        return bool(np.sqrt(m) * metric(law, target).value <= eps)
-
-    def steps(h: float) -> int:
-        step = affine_map(with_step(case.sampler, h), target)
-        if np.sqrt(m) * metric(step.stationary(), target).value >= eps * (1 - 1e-9):
-            return never
-        squares = [step]
-        while not reached(squares[-1](start)):
-            squares.append(squares[-1].then(squares[-1]))
-            if len(squares) > 30:
-                return never
-        law, n = start, 0
-        for j in reversed(range(len(squares) - 1)):
-            later = squares[j](law)
-            if not reached(later):
-                law, n = later, n + 2**j
-        return n + 1
-
     start = case.start
-    grid = 2 / (m + big) * np.geomspace(1, 1e-5, 16)
-    counts = [steps(float(h)) for h in grid]
-    i = int(np.argmin(counts))
-    around = np.log([grid[min(i + 1, len(grid) - 1)], grid[max(i - 1, 0)]])
-    best = scipy.optimize.minimize_scalar(lambda u: np.log(steps(float(np.exp(u)))), bounds=tuple(around), method="bounded", options={"maxiter": 25})
-    return min(min(counts), steps(float(np.exp(best.x))))
+
+    def search(h: float) -> Search:
+        return Search(affine_map(with_step(case.sampler, h), target), start, lambda law: metric(law, target).value)
+
+    return fewest(search, 2 / (m + big) * np.geomspace(1, 1e-5, 16), eps / np.sqrt(m))
