@@ -119,8 +119,8 @@ def _files(kind: Kind) -> dict[str, Callable[[], type]]:
     """The files of a folder that define a component, read without running them: a dataclass that descends from the base."""
     folder, base = FOLDERS[kind]
     classes = []
-    for info in pkgutil.iter_modules(importlib.import_module(f"{ROOT}.{folder}").__path__):
-        source = Path(getattr(info.module_finder, "path", "")) / f"{info.name}.py"
+    for info in pkgutil.walk_packages(importlib.import_module(f"{ROOT}.{folder}").__path__, f"{ROOT}.{folder}."):
+        source = Path(getattr(info.module_finder, "path", "")) / f"{info.name.rsplit('.', 1)[-1]}.py"
         for node in ast.parse(source.read_bytes()).body if source.is_file() else ():
             if isinstance(node, ast.ClassDef):
                 classes.append((info.name, node, {ast.unparse(b).rsplit(".", 1)[-1] for b in node.bases}))
@@ -135,13 +135,13 @@ def _files(kind: Kind) -> dict[str, Callable[[], type]]:
             and "abstractmethod" not in ast.unparse(node)
         )
 
-    return {name: partial(_from_file, kind, name) for name, node, _ in classes if node.name in family and concrete(node)}
+    return {module.rsplit(".", 1)[-1]: partial(_from_file, kind, module) for module, node, _ in classes if node.name in family and concrete(node)}
 
 
-def _from_file(kind: Kind, name: str) -> type:
-    defined = _defined(kind, importlib.import_module(f"{ROOT}.{FOLDERS[kind][0]}.{name}"))
+def _from_file(kind: Kind, module: str) -> type:
+    defined, name = _defined(kind, importlib.import_module(module)), module.rsplit(".", 1)[-1]
     if name not in defined:
-        raise InvalidInput(f"{FOLDERS[kind][0]}/{name}.py: its class is abstract, a {kind} must define every abstract method")
+        raise InvalidInput(f"{module.split('.', 1)[1].replace('.', '/')}.py: its class is abstract, a {kind} must define every abstract method")
     return defined[name]
 
 

@@ -174,6 +174,8 @@ def _root(cov: np.ndarray) -> np.ndarray:
 
 def check_coupling(sampler: Sampler, target: Target, coupling: Coupling, lag: int) -> None:
     """Raise one line where these chains cannot be coupled so, before any is run."""
+    if sampler.scheduled:
+        raise Unsupported(f"{sampler.name} follows a schedule and leaves no law invariant, so that its pairs bound nothing")
     partner = sampler.partner()
     if lag > 0 and partner is not sampler:
         raise Unsupported(f"a lag bounds the distance to the chain's own stationary law, and {sampler.name} is biased: use lag 0")

@@ -237,13 +237,15 @@ def grid_step(sampler: Sampler, target: Target, mesh: Mesh, method: str = "auto"
         return own
     moved, cov = additive_step(sampler, target, mesh)
     deviation = np.sqrt(np.diag(cov))
-    if (deviation < 0.7 * mesh.spacing).any():
+    free = sampler.noise_scale == np.inf  # it says itself that the law is what must be resolved
+    if not free and (deviation < 0.7 * mesh.spacing).any():
         axis = int(np.argmin(deviation / mesh.spacing))
         needed = 2 * int(np.ceil((mesh.hi[axis] - mesh.lo[axis]) / deviation[axis])) + 1
         raise Unsupported(
             f"the noise of one step ({deviation[axis]:.3g}) falls between the nodes ({mesh.spacing[axis]:.3g} apart): use about {needed} nodes"
         )
-    dense = mesh.dim == 1 and mesh.n <= DENSE_NODES if method == "auto" else method == "dense"
+    wide = bool((deviation >= 0.7 * mesh.spacing).all())
+    dense = mesh.dim == 1 and mesh.n <= DENSE_NODES and wide if method == "auto" else method == "dense"
     leave = outside(mesh, moved, deviation)
     if dense:
         return Transfer(dense_step(mesh, moved, cov), leave)

@@ -251,7 +251,7 @@ class _Chain:
         lost = not bool(alive.all())
         for i, k in enumerate(rest, len(before)):
             for step in range(origin + done + 1, origin + k + 1):
-                new = self.sampler.step(self.target, state, stream.at(step))
+                new = self.sampler.at(step - 1).step(self.target, state, stream.at(step))
                 if self.sampler.accepts:
                     accepted += int((new.x[:, 0] != state.x[:, 0]).sum())
                 inside = _inside(new.x)

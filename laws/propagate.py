@@ -51,6 +51,8 @@ def propagate(start: Law, sampler: Sampler, target: Target, checkpoints: Sequenc
 
 
 def _normal(start: Normal, sampler: Sampler, target: Target, ks: list[int]) -> list[Law]:
+    if sampler.scheduled:
+        return _normal_by_steps(start, sampler, target, ks)
     step = affine_map(sampler, target)
     law, done, out = lifted(start, sampler.momentum), 0, []
     powers: dict[int, AffineMap] = {}
@@ -69,11 +71,27 @@ def _normal(start: Normal, sampler: Sampler, target: Target, ks: list[int]) -> l
     return list(out)
 
 
+def _normal_by_steps(start: Normal, sampler: Sampler, target: Target, ks: list[int]) -> list[Law]:
+    """Where no two steps are alike."""
+    law, out = lifted(start, sampler.momentum), []
+    for k in range(ks[-1] + 1):
+        if k in ks:
+            out.append(position(law, target.dim))
+        if k < ks[-1]:
+            law = affine_map(sampler.at(k), target)(law)
+    return list(out)
+
+
 def _grid(start: Grid, sampler: Sampler, target: Target, ks: list[int]) -> list[Law]:
-    law, steps = carried(start, sampler, target)
+    law, steps = carried(start, sampler.at(0), target)
     done, out = 0, []
     for k in ks:
-        law, done = advance(law, steps, k - done), k
+        if sampler.scheduled:
+            for i in range(done, k):
+                law = advance(law, carried(law, sampler.at(i), target)[1], 1)
+            done = k
+        else:
+            law, done = advance(law, steps, k - done), k
         if not np.isfinite(law.density).all():
             raise Diverged("the density is not finite", k, 1.0)
         if law.lost > 0.5:
@@ -86,6 +104,8 @@ def carried(start: Grid, sampler: Sampler, target: Target) -> tuple[Grid, tuple[
     """The law that the chain carries, momentum included, and the operators of one step, in order."""
     if sampler.momentum is None:
         return start, (grid_step(sampler, target, start.mesh),)
+    if start.dim == 2 and start.joint is None and target.dim == 1:  # it is the joint density already
+        return start, phase_step(sampler, target, start.mesh)
     joint = spread(start, sampler.momentum)
     return joint, phase_step(sampler, target, joint.mesh)
 
@@ -96,6 +116,8 @@ def stationary(like: Law, sampler: Sampler, target: Target) -> Law:
     Errors: `Unsupported` for particles and pairs; `Diverged` where there is none.
     """
     sampler.admit(target)
+    if sampler.scheduled:
+        raise Unsupported(f"{sampler.name} follows a schedule and has no stationary law")
     if isinstance(like, Normal):
         return position(affine_map(sampler, target).stationary(), target.dim)
     if isinstance(like, Grid):
@@ -184,6 +206,8 @@ def averages(start: Law, sampler: Sampler, target: Target, checkpoints: Sequence
     """
     if not isinstance(start, Grid):
         raise Unsupported("the average of the iterates' laws is a mixture; it is carried on grid laws only")
+    if sampler.scheduled:
+        raise Unsupported(f"{sampler.name} follows a schedule; the average of its iterates is of no use")
     law, steps = carried(start, sampler, target)
     total, out = np.zeros_like(start.density), []
     wanted = set(checkpoints)

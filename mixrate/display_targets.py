@@ -70,7 +70,7 @@ def targets() -> None:
 
 def has(target: Target) -> str:
     """The capabilities of a target in words."""
-    words = {"log_normalizer": "log Z", "sample": "draws", "restricted_gaussian": "restricted draws", "noised": "noised law"}
+    words = {"log_normalizer": "log Z", "sample": "draws", "restricted_gaussian": "restricted draws", "diffused": "noised law"}
     return ", ".join(words.get(c, c) for c in target.capabilities)
 
 

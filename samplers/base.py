@@ -91,6 +91,10 @@ class Sampler(ABC):
         """The state at given positions and momenta. To be written where there is a `momentum`."""
         raise Unsupported(f"{self.name} keeps no momentum")
 
+    def at(self, k: int) -> Sampler:
+        """The kernel of the step that follows k steps. Default: the sampler itself, whose steps are all alike."""
+        return self
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The step as a composition of parts, each of them "map, then add a Gaussian". Default: the step itself."""
@@ -130,6 +134,12 @@ class Sampler(ABC):
         return None
 
     # Final.
+
+    @property
+    @final
+    def scheduled(self) -> bool:
+        """Whether the step depends on how many were taken."""
+        return type(self).at is not Sampler.at
 
     @property
     @final

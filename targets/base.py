@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
@@ -178,8 +179,8 @@ class Target(ABC):
         """`n` independent exact draws, shape (n, d)."""
         raise Unsupported(f"{self.name} has no exact sampler")
 
-    def noised(self, time: float) -> Target:
-        """The law of ``exp(-t) X + sqrt(1 - exp(-2t)) xi``, X from the target: the Ornstein-Uhlenbeck flow ``dX = -X dt + sqrt(2) dB``."""
+    def diffused(self, scale: float, variance: float) -> Target:
+        """The law of ``scale X + sqrt(variance) xi``, X from the target: what a linear diffusion makes of it."""
         raise Unsupported(f"{self.name} has no closed form after noising")
 
     def restricted_gaussian(self, y: Batch, variance: float, noise: Noise) -> Batch:
@@ -206,6 +207,13 @@ class Target(ABC):
 
     # Final: the same for every target.
 
+    @final
+    def noised(self, time: float) -> Target:
+        """The law of ``exp(-t) X + sqrt(1 - exp(-2t)) xi``, X from the target: the Ornstein-Uhlenbeck flow ``dX = -X dt + sqrt(2) dB``."""
+        if not 0 <= time < math.inf:
+            raise InvalidInput(f"time must be a non-negative number, got {time}")
+        return self.diffused(math.exp(-time), -math.expm1(-2 * time))
+
     @property
     @final
     def name(self) -> str:
@@ -222,7 +230,7 @@ class Target(ABC):
     @final
     def capabilities(self) -> tuple[str, ...]:
         """Names of the optional hooks that this target declares."""
-        methods = ("score", "sample", "restricted_gaussian", "noised", "hessian", "kernel")
+        methods = ("score", "sample", "restricted_gaussian", "diffused", "hessian", "kernel")
         values = ("log_normalizer", "moments", "split")
         return tuple([h for h in methods if getattr(type(self), h) is not getattr(Target, h)] + [h for h in values if getattr(self, h) is not None])
 
@@ -271,3 +279,9 @@ def covariance(value: Any, dim: int, what: str) -> torch.Tensor:
         smallest = float(torch.linalg.eigvalsh(tensor)[0])
         raise InvalidInput(f"{what} must be positive definite, its smallest eigenvalue is {smallest:.6g}")
     return tensor
+
+
+def admit_diffusion(scale: float, variance: float) -> None:
+    """Raise one line unless ``scale X + sqrt(variance) xi`` is a random variable with a density."""
+    if not (0 <= scale < math.inf and 0 <= variance < math.inf and scale + variance > 0):
+        raise InvalidInput(f"scale and variance must be non-negative numbers, not both 0, got {scale} and {variance}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from .base import DEPTH, Batch, Constant, Split, Target, Values, covariance, vector
+from .base import DEPTH, Batch, Constant, Split, Target, Values, admit_diffusion, covariance, vector
 
 if TYPE_CHECKING:
     from ..samplers.noise import Noise
@@ -176,12 +176,10 @@ class Gaussian(Target):
     def hessian(self, x: Batch) -> torch.Tensor:
         return self.precision.to(x).expand(len(x), -1, -1)
 
-    def noised(self, time: float) -> Gaussian:
-        """Again a Gaussian: mean ``e^-t mean``, covariance ``e^-2t cov + (1 - e^-2t) I``."""
-        if not 0 <= time < math.inf:
-            raise InvalidInput(f"time must be a non-negative number, got {time}")
-        noise = -math.expm1(-2 * time) * torch.eye(self.dim, dtype=torch.float64)
-        return Gaussian(math.exp(-time) * self.mean, math.exp(-2 * time) * self.cov + noise)
+    def diffused(self, scale: float, variance: float) -> Gaussian:
+        """Again a Gaussian: mean ``scale mean``, covariance ``scale^2 cov + variance I``."""
+        admit_diffusion(scale, variance)
+        return Gaussian(scale * self.mean, scale**2 * self.cov + variance * torch.eye(self.dim, dtype=torch.float64))
 
     def sample(self, n: int, noise: Noise) -> Batch:
         z = noise.normal((n, self.dim))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from .base import BOTH, DEPTH, POTENTIAL, SCORE, Batch, Constant, Split, Target, Values, covariance
+from .base import BOTH, DEPTH, POTENTIAL, SCORE, Batch, Constant, Split, Target, Values, admit_diffusion, covariance
 from .mixture_constants import constants_of, split_of
 
 if TYPE_CHECKING:
@@ -258,12 +258,10 @@ class GaussianMixture(Target):
         centred = pull - torch.einsum("nk,nkd->nd", share, pull).unsqueeze(1)
         return torch.einsum("nk,kij->nij", share, self.precisions.to(x)) - torch.einsum("nk,nki,nkj->nij", share, centred, centred)
 
-    def noised(self, time: float) -> GaussianMixture:
-        """Again a mixture: means ``e^-t mu_k``, covariances ``e^-2t S_k + (1 - e^-2t) I``."""
-        if not 0 <= time < math.inf:
-            raise InvalidInput(f"time must be a non-negative number, got {time}")
-        noise = -math.expm1(-2 * time) * torch.eye(self.dim, dtype=torch.float64)
-        return GaussianMixture(self.weights, math.exp(-time) * self.means, math.exp(-2 * time) * self.covs + noise)
+    def diffused(self, scale: float, variance: float) -> GaussianMixture:
+        """Again a mixture: means ``scale mu_k``, covariances ``scale^2 S_k + variance I``."""
+        admit_diffusion(scale, variance)
+        return GaussianMixture(self.weights, scale * self.means, scale**2 * self.covs + variance * torch.eye(self.dim, dtype=torch.float64))
 
     def sample(self, n: int, noise: Noise) -> Batch:
         u = noise.uniform((n,))

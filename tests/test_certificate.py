@@ -117,11 +117,11 @@ class Planted(Target):
             return torch.cat([x[:, :-1], last], 1)
         return x
 
-    def noised(self, time: float) -> Target:
-        law = self.inner.noised(time)
+    def diffused(self, scale: float, variance: float) -> Target:
+        law = self.inner.diffused(scale, variance)
         if self.fault != "noised":
             return law
-        return Gaussian(law.mean, self.inner.noised(2 * time).cov)  # type: ignore[attr-defined]
+        return Gaussian(law.mean, self.inner.diffused(scale**2, 1 - scale**4).cov)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from .draws import ratio, stein
 def smoothing(subject: Subject) -> Iterator[Finding]:
     """``exp(-t) x + sqrt(1 - exp(-2t)) xi``, x an exact draw, must be a draw of `noised(t)`; and its constants hold."""
     target = subject.target
-    if "noised" not in target.capabilities or not subject.exact:
+    if "diffused" not in target.capabilities or not subject.exact:
         return
     for t in subject.effort.times:
         law = target.noised(t)
