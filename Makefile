@@ -9,7 +9,7 @@ PARTS  := targets samplers laws metrics theory experiments
 
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo install test bench bench-peers lint format typecheck targets-page clean
+.PHONY: help demo install test bench bench-peers lint format typecheck targets-page kinetic-page clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -51,6 +51,9 @@ typecheck: $(READY) ## check the types
 
 targets-page: $(READY) ## write docs/targets.md and its pictures from the targets themselves
 	$(BIN)/python docs/build_targets.py
+
+kinetic-page: $(READY) ## write docs/kinetic.md and its pictures: friction in pictures, samplers side by side (minutes)
+	$(BIN)/python docs/build_kinetic.py
 
 clean: ## remove what can be made again (.venv, caches); runs of experiments are kept
 	rm -rf .venv .venv-peers .mypy .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks build dist *.egg-info

@@ -49,7 +49,10 @@ def run_point(point: Point, ticks: Callable[[int], None] | None = None) -> pd.Da
                 rows += _theorem_rows(case, theorem, factor, i)
     seconds = time.perf_counter() - began
     common = {"cell": point.key, "index": point.index, "seed": point.seed, "seconds": seconds}
-    return pd.DataFrame([{**dict.fromkeys(COLUMNS), **row, **common} for row in rows])[list(COLUMNS)].astype(_TYPES)
+    frame = pd.DataFrame([{**dict.fromkeys(COLUMNS), **row, **common} for row in rows])
+    # of a chain that has taken k steps; what a sampler evaluates where it starts, and then carries, is not counted
+    frame["scores"], frame["potentials"] = frame["k"] * sampler.score_evaluations, frame["k"] * sampler.potential_evaluations
+    return frame[list(COLUMNS)].astype(_TYPES)
 
 
 #: What a cell may meet without taking the run down: it becomes a row with its reason. Anything else is a mistake in mixrate.
@@ -62,7 +65,7 @@ def _one_line(error: Exception) -> str:
 
 
 _TYPES = {
-    **dict.fromkeys(("x", "measured", "lower", "upper", "floor", "bound", "tolerance", "time", "seconds"), "float64"),
+    **dict.fromkeys(("x", "measured", "lower", "upper", "floor", "bound", "tolerance", "time", "scores", "potentials", "seconds"), "float64"),
     **dict.fromkeys(("index", "seed", "check", "k"), "int64"),
     **dict.fromkeys(("cell", "kind", "theorem", "quantity", "side", "instrument", "status", "note"), "str"),
 }

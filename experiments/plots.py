@@ -1,4 +1,4 @@
-"""The figures of a run: bounds, rates, identities, and metrics that no theorem speaks of."""
+"""The figures of a run: bounds, rates, identities, metrics that no theorem speaks of, and samplers side by side."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .drawing import PENS, RED, THIN
 from .rate_plot import rate
 from .result import Result, records
 from .typeset import quantity, typeset
+from .work_precision import diagrams
 
 #: Names of the figures of a folder, in order.
 INDEX = "index.json"
@@ -44,7 +45,9 @@ def figures(result: Result) -> dict[str, Figure]:
                 found[_slug(name)] = rate(result, verdict, rows, title)
             elif len(rows) > 1:
                 found[_slug(name)] = _identity(result, verdict, rows, title)
-        bounded = {*ok.loc[ok["kind"] == "bound", "quantity"]}
+        compared = diagrams(result)
+        found |= {_slug(f"work-precision-{what}-{setting}"): figure for (what, setting), figure in compared.items()}
+        bounded = {*ok.loc[ok["kind"] == "bound", "quantity"], *(what for what, _ in compared)}
         metrics = ok[(ok["check"] < 0) & ~ok["quantity"].isin(bounded)]
         for what, rows in metrics.groupby("quantity", sort=False):
             found[_slug(f"metric-{what!s}")] = _metric(result, str(what), rows)
@@ -94,8 +97,9 @@ def _slug(text: str) -> str:
 
 
 def _abscissa(result: Result, rows: pd.DataFrame, theorem: str = "") -> tuple[str, str]:
-    """Column and label of the horizontal axis of trajectories: time for the diffusion, else steps."""
-    if theorem.startswith("ld-") or (not theorem.startswith("ula-") and "langevin_diffusion" in result.yaml):
+    """Column and label of the horizontal axis of trajectories: time for a diffusion, else steps."""
+    continuous = "langevin_diffusion" in result.yaml or "recipe_diffusion" in result.yaml
+    if theorem.startswith("ld-") or (not theorem.startswith("ula-") and continuous):
         return "time", "time $t$"
     return "k", "step $k$"
 

@@ -73,7 +73,7 @@ def _experiment(result: Result) -> dict[str, Any]:
         "values": [] if verdicts else list(_values(result)),
         "figures": [Markup(picture.replace("<svg ", f'<svg aria-label="{escape(name)}" ', 1)) for name, picture in figures.items()],
         "left_out": list(_left_out(result)),
-        "run": " · ".join([f"{cells} cell{'s' * (cells != 1)}", f"{len(result.table)} rows", f"{result.seconds:.3g} s", *_versions(result.folder)]),
+        "run": Markup(" · ").join([f"{cells} cell{'s' * (cells != 1)}", f"{len(result.table)} rows", *_cost(result), *_versions(result.folder)]),
     }
 
 
@@ -159,10 +159,20 @@ def _values(result: Result) -> Iterator[dict[str, Any]]:
             "metric": quantity,
             "cell": cell,
             "k": last["k"],
+            "scores": number(last["scores"]),
             "value": number(last["measured"]),
             "interval": interval,
             "floor": number(last["floor"]),
         }
+
+
+def _cost(result: Result) -> Iterator[str]:
+    """Evaluations of the longest chain, where its sampler makes any, and the wall time."""
+    for column, name in (("scores", "score"), ("potentials", "potential")):
+        most = float(result.table[column].max())
+        if most > 0:
+            yield Markup("up to {} {} evaluations a chain").format(number(most), name)
+    yield f"{result.seconds:.3g} s"
 
 
 def _versions(folder: Path) -> list[str]:

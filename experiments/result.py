@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-#: Columns of a table before those of the sweep, in order.
+#: Columns of a table before those of the sweep, in order. `scores` and `potentials` count the evaluations that one chain has spent
+#: up to step k, as its sampler declares them; `seconds` is the wall time of the whole cell, whatever carried its law.
 COLUMNS = (
-    "cell", "index", "seed", "kind", "check", "theorem", "quantity", "k", "time", "x", "measured", "lower", "upper", "floor", "side", "bound",
-    "tolerance", "instrument", "status", "note", "seconds",
+    "cell", "index", "seed", "kind", "check", "theorem", "quantity", "k", "time", "scores", "potentials", "x", "measured", "lower", "upper", "floor",
+    "side", "bound", "tolerance", "instrument", "status", "note", "seconds",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 Ticks = Callable[[int], None]
 
 #: Bumped whenever the rows of a cell change their meaning.
-FORMAT = 1
+FORMAT = 2
 
 
 def run(

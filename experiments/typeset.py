@@ -85,6 +85,7 @@ def _inner(piece: str) -> str:
 QUANTITIES = {
     "w2": ("Wasserstein distance", "W2(*, pi)"),
     "w1": ("Wasserstein distance", "W1(*, pi)"),
+    "gelbrich": ("Gelbrich's distance", "G(*, pi)"),
     "kl": ("relative entropy", "KL(* || pi)"),
     "reverse_kl": ("reverse relative entropy", "KL(pi || *)"),
     "chi2": ("chi-squared divergence", "chi2(* || pi)"),

@@ -10,7 +10,6 @@ import numpy as np
 from ..errors import InvalidInput
 from ..targets.base import Batch, Target
 from .noise import Noise
-from .recipe import Constant
 from .recipe_sampler import RecipeSampler
 
 
@@ -19,10 +18,10 @@ class CompleteRecipe(RecipeSampler):
     """``z' = z + h [-(D + Q) grad H + div(D + Q)] + sqrt(2 h D) xi``: the diffusion leaves exp(-H) invariant for any positive
     semidefinite D and skew Q, and this discretisation of it has a bias of order h.
 
-    Instances by name: `langevin`, `irreversible`, `kinetic`, `cld`, `psld`, `sghmc`, `riemannian`, `constant`, `random`
-    (`recipe_sampler.py` has their D and Q).
+    Instances by name: `langevin`, `irreversible`, `irreversible_random`, `irreversible_optimal`, `riemannian`, `kinetic`, `sghmc`,
+    `cld`, `psld`, `constant`, `random`, `random_field` (`recipe_sampler.py` has their D and Q).
 
-    Cost: 1 score per step; where D or Q depend on z, their eigenvectors and derivatives as well.
+    Cost: 1 score per step; where D or Q depend on z, their eigenvectors and derivatives as well: about n^2 reverse passes.
 
     Arguments:
         step_size: h > 0, in units of time; on a Gaussian target, for constant D and Q, below the least ``2 Re(mu)/|mu|^2`` over
@@ -38,10 +37,11 @@ class CompleteRecipe(RecipeSampler):
 
     def check(self, target: Target) -> None:
         super().check(target)
-        if not (target.is_gaussian and isinstance(self.recipe, Constant)):
+        if (linear := self.recipe.linear(target)) is None:
             return
-        mu = np.linalg.eigvals(sum(self.recipe.whole(target.dim)) @ self.recipe.hessian(target))
-        limit = float((2.0 * mu.real / np.abs(mu) ** 2).min())
+        mu = np.linalg.eigvals(-linear[0])
+        mu = mu[np.abs(mu) > 1e-14 * np.abs(mu).max()]  # a direction that never moves puts no limit
+        limit = float((2.0 * mu.real / np.abs(mu) ** 2).min(initial=np.inf))
         if self.step_size >= limit * (1 + 1e-12):
             raise InvalidInput(f"step_size must be below {max(limit, 0.0):.6g} on {target.name} (beyond it the chain explodes), got {self.step_size}")
 

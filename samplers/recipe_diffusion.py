@@ -12,7 +12,6 @@ from ..errors import Unsupported
 from ..targets.base import Batch, Target
 from .linear_sde import root, transition
 from .noise import Noise
-from .recipe import Constant
 from .recipe_sampler import RecipeSampler
 
 
@@ -31,8 +30,8 @@ class RecipeDiffusion(RecipeSampler):
 
     def check(self, target: Target) -> None:
         super().check(target)
-        if not isinstance(self.recipe, Constant) or not target.is_gaussian:
-            what = target.name if isinstance(self.recipe, Constant) else "a recipe that depends on the position"
+        if self.recipe.linear(target) is None:
+            what = target.name if not target.is_gaussian else "a recipe that depends on the state"
             raise Unsupported(
                 f"the diffusion of a recipe has an exact step on Gaussian targets for constant D and Q, not on {what}: use complete_recipe"
             )
@@ -51,11 +50,10 @@ class RecipeDiffusion(RecipeSampler):
 def _matrices(sampler: RecipeDiffusion, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mu, e^(A h), root of N) on all of z."""
     sampler.check(target)
-    recipe = sampler.recipe
-    assert isinstance(recipe, Constant) and target.moments is not None
+    linear = sampler.recipe.linear(target)
+    assert linear is not None and target.moments is not None
     mean = target.moments[0].numpy()
-    if recipe.mass is not None:
+    if sampler.recipe.mass is not None:
         mean = np.concatenate([mean, np.zeros(target.dim)])
-    diffusion, curl = recipe.whole(target.dim)
-    keep, spread = transition(-(diffusion + curl) @ recipe.hessian(target), 2.0 * diffusion, sampler.step_size)
+    keep, spread = transition(*linear, sampler.step_size)
     return mean, keep, root(spread)

@@ -15,6 +15,9 @@ from .base import Momentum, Sampler, State, positive
 from .kinetic import Phase
 from .noise import Noise
 from .recipe import Constant, Recipe
+from .recipe_field import Field
+from .recipe_optimal import Optimal
+from .recipe_softabs import SoftAbs
 
 #: Per coordinate, (x, p): Hamilton's curl.
 HAMILTON = np.array([[0.0, -1.0], [1.0, 0.0]])
@@ -24,9 +27,10 @@ HAMILTON = np.array([[0.0, -1.0], [1.0, 0.0]])
 class RecipeSampler(Sampler):
     """A sampler built on ``dz = [-(D + Q) grad H + div(D + Q)] dt + sqrt(2 D) dB``.
 
-    The class methods name instances (z = (x, p) and M a mass, except for the first two and `riemannian`):
-    `langevin` D = I; `irreversible` D = I, Q any; `kinetic` D = diag(0, gamma M), Q Hamilton's; `cld` and `psld`, the forward
-    processes of diffusion models with grad V in place of x; `sghmc`; `constant`, any matrices; `random`, drawn.
+    The class methods name instances. Of positions: `langevin` D = I; `irreversible` D = I, Q any; `irreversible_random`,
+    `irreversible_optimal`; `riemannian` D(x) the inverse of a metric. With a momentum, z = (x, p), and a mass M: `kinetic`
+    D = diag(0, gamma M), Q Hamilton's; `sghmc`; `cld` and `psld`, the forward processes of diffusion models with grad V in
+    place of x. Of either: `constant`, any matrices; `random`, drawn; `random_field`, drawn and dependent on z.
 
     Arguments:
         step_size: h > 0, in units of time.
@@ -59,6 +63,25 @@ class RecipeSampler(Sampler):
     def irreversible(cls, step_size: float, curl: list[list[float]]) -> Self:
         """Langevin with a skew Q on the positions: D = I."""
         return cls(step_size, Constant(np.eye(len(curl)), curl))
+
+    @classmethod
+    def irreversible_random(cls, step_size: float, dim: int, seed: int, scale: float = 1.0) -> Self:
+        """The same with a drawn Q, whose entries are N(0, scale^2)."""
+        dimension(dim)
+        if not 0 <= scale < np.inf:
+            raise InvalidInput(f"scale must be a finite number of at least 0, got {scale}")
+        return cls(step_size, Constant(np.eye(dim), scale * skew(generator(seed), dim)))
+
+    @classmethod
+    def irreversible_optimal(cls, step_size: float) -> Self:
+        """The same with the Q under which a Gaussian target is forgotten fastest, at the rate trace(P)/d (`recipe_optimal.py`)."""
+        return cls(step_size, Optimal())
+
+    @classmethod
+    def riemannian(cls, step_size: float, alpha: float = 1.0) -> Self:
+        """Q = 0 and D the inverse SoftAbs metric, with eigenvalues ``tanh(alpha l)/l`` for those l of Hess V
+        (`recipe_softabs.py`): the steps follow the curvature. It needs a potential that torch can differentiate three times."""
+        return cls(step_size, SoftAbs(alpha))
 
     @classmethod
     def kinetic(cls, step_size: float, friction: float, mass: float = 1.0) -> Self:
@@ -96,11 +119,19 @@ class RecipeSampler(Sampler):
 
     @classmethod
     def random(cls, step_size: float, dim: int, seed: int, mass: float | None = None, rank: int | None = None) -> Self:
-        """D = G G^T/rank with a Gaussian n x rank matrix G, and Q skew with Gaussian entries, n = dim, or 2 dim with a mass."""
+        """D = G G^T/rank with a Gaussian n x rank matrix G, and Q skew with N(0, 1) entries, n = dim, or 2 dim with a mass."""
+        dimension(dim)
         n = dim if mass is None else 2 * dim
-        draw = np.random.Generator(np.random.Philox(seed))
-        g, a = draw.standard_normal((n, rank or n)), draw.standard_normal((n, n))
-        return cls(step_size, Constant(g @ g.T / (rank or n), (a - a.T) / 2**0.5, mass))
+        if rank is not None and not 1 <= rank <= n:
+            raise InvalidInput(f"rank must be in 1..{n}, got {rank}")
+        draw = generator(seed)
+        g = draw.standard_normal((n, rank or n))
+        return cls(step_size, Constant(g @ g.T / (rank or n), skew(draw, n), mass))
+
+    @classmethod
+    def random_field(cls, step_size: float, dim: int, seed: int, mass: float | None = None) -> Self:
+        """D and Q smooth random functions of z (`recipe_field.py`)."""
+        return cls(step_size, Field(dim, seed, mass))
 
     # The sampler.
 
@@ -141,3 +172,22 @@ class RecipeSampler(Sampler):
     @abstractmethod
     def move(self, target: Target, z: Batch, noise: Noise) -> Batch:
         """z one step later."""
+
+
+def dimension(dim: int) -> None:
+    """Raise one line unless there is a dimension."""
+    if dim < 1:
+        raise InvalidInput(f"dim must be at least 1, got {dim}")
+
+
+def generator(seed: int) -> np.random.Generator:
+    """The numbers of a drawn recipe, a function of its seed alone."""
+    if seed < 0:
+        raise InvalidInput(f"seed must be at least 0, got {seed}")
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def skew(draw: np.random.Generator, n: int) -> np.ndarray:
+    """A skew matrix whose entries are N(0, 1) above the diagonal."""
+    a = draw.standard_normal((n, n))
+    return np.asarray((a - a.T) / 2**0.5)

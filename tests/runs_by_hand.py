@@ -32,7 +32,8 @@ class Frame:
             values = asdict(row)
             del values["cell"]  # the frame has its own
             head = {"cell": f"c{index}", "index": index, "seed": 0, "kind": kind, "check": check, "theorem": theorem, "quantity": values.pop("label")}
-            self.rows.append({**head, **values, "instrument": instrument, "status": "ok", "note": "", "seconds": 0.1, **swept})
+            cost = {"scores": float(values["k"]), "potentials": 0.0}
+            self.rows.append({**head, **values, **cost, "instrument": instrument, "status": "ok", "note": "", "seconds": 0.1, **swept})
 
     def missing(
         self, status: str, note: str, swept: dict[str, Any], index: int, kind: str = "bound", theorem: str = "", quantity: str = "w2"
