@@ -84,6 +84,8 @@ def start_law(point: Point, target: Any, sampler: Any) -> Any:
     from ..laws.particles import Particles
     from ..laws.propagate import mesh_for
 
+    if point.start == "forward":
+        return _forward(point, target, sampler)
     tilt = (point.start.tilt or 0.0) if isinstance(point.start, Start) else 0.0
     normal = point.start.normal(target.dim) if isinstance(point.start, Start) and point.start.tilt is None else None
     if tilt and isinstance(point.law, (ParticlesLaw, CoupledLaw)):
@@ -103,6 +105,20 @@ def start_law(point: Point, target: Any, sampler: Any) -> Any:
         raise Unsupported(f"this start with law: normal needs a Gaussian target, and {target.name} is not; use law: grid or particles")
     mean, cov = (moment.numpy() for moment in target.moments)
     return Normal(mean + tilt * cov.sum(1), cov)
+
+
+def _forward(point: Point, target: Any, sampler: Any) -> Any:
+    """The forward law at the horizon of a reverse sampler."""
+    from ..laws.origin import grid_origin, normal_origin, particles_origin
+
+    law = point.law
+    if isinstance(law, CoupledLaw):
+        raise Unsupported("start: forward is for normal, grid and particle laws, got coupled")
+    if isinstance(law, ParticlesLaw):
+        return particles_origin(sampler, target, law.n, point.seed).to(law.dtype, law.device)
+    if isinstance(law, GridLaw):
+        return grid_origin(sampler, target, law.nodes, None if law.box is None else (law.box[0], law.box[1]))
+    return normal_origin(sampler, target)
 
 
 def _everything(error: Exception, metrics: list[Any], theorems: list[tuple[Any, float]]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ..errors import InvalidInput
 from .catalogue import Kind, load_plugin, sources_of
 from .wording import came, culprit, in_words, suggest
 
-__all__ = ["Kind", "Where", "build", "find", "load_plugin", "names"]
+__all__ = ["Kind", "Where", "build", "construct", "find", "load_plugin", "names"]
 
 #: Prefix of an error message about a parameter ("" for the component): at its key if the flag is set, else at its value.
 Where = Callable[[str, bool], str]
@@ -49,14 +49,21 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], where: Where = lambd
     constructor refuses; the latter is placed at the parameter that its message begins with.
     """
 
+    try:
+        make = find(kind, name)
+    except InvalidInput as error:
+        prefix = where("", False)
+        raise InvalidInput(f"{prefix}: {error}" if prefix else str(error)) from None
+    return construct(make, name, params, where)
+
+
+def construct(make: Callable[..., Any], name: str, params: Mapping[str, Any], where: Where) -> Any:
+    """What `make` makes of checked parameters; `build` for what has no name of its own in a YAML."""
+
     def fail(message: str, parameter: str = "", at_key: bool = False) -> InvalidInput:
         prefix = where(parameter, at_key)
         return InvalidInput(f"{prefix}: {message.removeprefix(f'{parameter} ')}" if prefix else message)
 
-    try:
-        make = find(kind, name)
-    except InvalidInput as error:
-        raise fail(str(error)) from None
     accepted = inspect.signature(make, eval_str=True).parameters
     values = {}
     for key, value in params.items():

@@ -221,7 +221,7 @@ class Schema(Strict):
     tier: Literal["smoke", "full"] = "full"
     target: Component
     sampler: Component
-    start: Literal["target"] | Start
+    start: Literal["target", "forward"] | Start
     law: Law
     steps: Annotated[Positive | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | Steps, AfterValidator(_checkpoints)]
     metrics: Annotated[list[Component], AfterValidator(tuple)] = []

@@ -83,8 +83,10 @@ def series(kind: str, rows: pd.DataFrame, swept: list[str]) -> Iterator[tuple[An
             others = [p for p in swept if p != path] + ["seed"]
             if not rows.groupby(others, dropna=False)["x"].nunique().gt(1).any():
                 rest.append(path)
-        if len(rest) == len(swept):  # paths that only move together
-            rest = []
+        if len(rest) == len(swept):  # paths that only move together: those along which x stays put set a series apart
+            rest = [path for path in swept if rows.groupby(path, dropna=False)["x"].nunique().gt(1).all()]
+            if len(rest) == len(swept):
+                rest = []
     groups = [*rest, *(["seed"] if rows["seed"].nunique() > 1 else [])]
     if groups:
         yield from rows.groupby(groups, dropna=False)

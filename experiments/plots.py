@@ -18,6 +18,7 @@ from .curves import SYMBOLS, Curve, curves, swept
 from .drawing import PENS, RED, THIN
 from .rate_plot import rate
 from .result import Result, records
+from .stacked import splits, stacked
 from .typeset import quantity, typeset
 from .work_precision import diagrams
 
@@ -38,7 +39,9 @@ def figures(result: Result) -> dict[str, Figure]:
             name = f"{verdict['check']}-{verdict['theorem']}"
             if rows.empty:
                 continue
-            if verdict["kind"] == "bound":
+            if splits(rows):
+                found[_slug(name)] = stacked(verdict, rows, title)
+            elif verdict["kind"] == "bound":
                 for what, part in rows.groupby("quantity", sort=False):
                     found[_slug(f"{name}-{what}")] = _bound(result, verdict, str(what), part, title)
             elif verdict["kind"] == "rate":

@@ -17,11 +17,16 @@ def check_route(point: Point, target: Any, sampler: Any) -> None:
     import numpy as np
 
     from ..laws.normal import affine_map
+    from ..samplers.scheduled import Scheduled
 
+    if point.start == "forward":
+        sampler.origin(target)
+    if isinstance(sampler, Scheduled) and point.steps[-1] > sampler.length:
+        raise InvalidInput(f"steps must be at most {sampler.length}, the length of the schedule of {sampler.name}, got {point.steps[-1]}")
     if isinstance(point.law, NormalLaw):
         affine_map(sampler, target)
         if not isinstance(point.start, Start) and not target.is_gaussian:
-            raise InvalidInput(f"start: target on a normal law needs a Gaussian target, got {target.name}")
+            raise InvalidInput(f"start: {point.start} on a normal law needs a Gaussian target, got {target.name}")
         return
     if isinstance(point.law, ParticlesLaw):
         from ..laws.particles import admit_device, admit_memory

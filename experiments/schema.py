@@ -58,7 +58,7 @@ class Point:
     sweep: dict[str, Any]
     target: ComponentSpec
     sampler: ComponentSpec
-    start: Start | Literal["target"]
+    start: Start | Literal["target", "forward"]
     law: NormalLaw | GridLaw | ParticlesLaw | CoupledLaw
     steps: tuple[int, ...]
     metrics: tuple[ComponentSpec, ...]

@@ -11,7 +11,7 @@ import torch
 from scipy import fft, special
 
 from ..errors import InvalidInput, Unsupported
-from ..samplers.base import Sampler, Transfer
+from ..samplers.base import Sampler, Stage, Transfer
 from ..samplers.noise import Probe
 from ..targets.base import Target
 from ..targets.mesh import Mesh
@@ -147,15 +147,16 @@ def outside(mesh: Mesh, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     return np.minimum(total, 1.0)
 
 
-def additive_step(sampler: Sampler, target: Target, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """(T, C): the step as "move to T(x), then add N(0, C)", read off `sampler.step` by probing at every node.
+def additive_step(sampler: Sampler, target: Target, mesh: Mesh, stage: Stage | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(T, C): the step, or one `stage` of it, as "move to T(x), then add N(0, C)", read off by probing at every node.
 
     Errors: `Unsupported` where the displacement by a unit of noise depends on the position, or the state has memory.
     """
     state = sampler.init(target, torch.as_tensor(mesh.nodes), Probe(basis=False))
     if len(state) != 1:
         raise Unsupported(f"{sampler.name} keeps more than a position, and has no law on a grid here")
-    return read_off(lambda noise: sampler.step(target, state, noise).x, f"{sampler.name} on {target.name}")
+    move = sampler.step if stage is None else stage
+    return read_off(lambda noise: move(target, state, noise).x, f"{sampler.name} on {target.name}")
 
 
 def read_off(step: Callable[[Probe], torch.Tensor], what: str) -> tuple[np.ndarray, np.ndarray]:
@@ -223,11 +224,12 @@ def nufft_step(mesh: Mesh, moved: np.ndarray, cov: np.ndarray) -> Callable[[np.n
     return step
 
 
-def grid_step(sampler: Sampler, target: Target, mesh: Mesh, method: str = "auto") -> Transfer:
+def grid_step(sampler: Sampler, target: Target, mesh: Mesh, method: str = "auto", stage: Stage | None = None) -> Transfer:
     """One step of `sampler` as an operator on densities: its own `transfer`, or read off its `step`.
 
     Arguments:
         method: ``auto``, or force ``dense`` or ``nufft`` for steps that are a map plus Gaussian noise.
+        stage: one part of the step instead of the whole.
 
     Errors: `Unsupported` where the step is of neither form, or its noise falls between the nodes.
     """
@@ -235,7 +237,7 @@ def grid_step(sampler: Sampler, target: Target, mesh: Mesh, method: str = "auto"
     own = sampler.transfer(target, mesh)
     if own is not None:
         return own
-    moved, cov = additive_step(sampler, target, mesh)
+    moved, cov = additive_step(sampler, target, mesh, stage)
     deviation = np.sqrt(np.diag(cov))
     free = sampler.noise_scale == np.inf  # it says itself that the law is what must be resolved
     if not free and (deviation < 0.7 * mesh.spacing).any():

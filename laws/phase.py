@@ -29,13 +29,18 @@ def spread(law: Grid, momentum: Momentum) -> Grid:
         return law.joint
     if law.dim != 1:
         raise Unsupported(f"a density of position and momentum needs a target on the line, got d = {law.dim}: use law: normal or particles")
-    half = 1.2 * (2 * DEPTH * max(momentum.start, momentum.mass)) ** 0.5
-    mesh = Mesh((*law.mesh.lo, -half), (*law.mesh.hi, half), law.mesh.n)
+    mesh = plane(law.mesh, momentum)
     if momentum.start < (2.0 * mesh.spacing[1]) ** 2:
         raise Unsupported(f"the start's momentum (deviation {momentum.start**0.5:.3g}) falls between the nodes ({mesh.spacing[1]:.3g} apart)")
     p = mesh.axes[1]
     log_p = -0.5 * p * p / momentum.start - 0.5 * np.log(2 * np.pi * momentum.start)
     return replace(law, mesh=mesh, log_density=(law.log_density[:, None] + log_p[None, :]).ravel())
+
+
+def plane(mesh: Mesh, momentum: Momentum) -> Mesh:
+    """The mesh of (position, momentum) over a mesh of the position."""
+    half = 1.2 * (2 * DEPTH * max(momentum.start, momentum.mass)) ** 0.5
+    return Mesh((*mesh.lo, -half), (*mesh.hi, half), mesh.n)
 
 
 def line(law: Grid, dim: int) -> Grid:

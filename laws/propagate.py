@@ -14,6 +14,7 @@ from ..samplers.base import Sampler, Transfer
 from ..targets.base import Target
 from ..targets.mesh import Mesh
 from .coupling import Coupled, simulate_pairs
+from .flow import Flow, noiseless
 from .grid import DENSE_NODES, Grid, additive_step, advance, grid_step, resolved
 from .normal import AffineMap, Normal, affine_map, lifted, position
 from .particles import Particles, Progress, simulate
@@ -41,6 +42,8 @@ def propagate(start: Law, sampler: Sampler, target: Target, checkpoints: Sequenc
     if start.dim != target.dim:
         raise InvalidInput(f"the start has dimension {start.dim} and the target {target.dim}")
     sampler.admit(target)
+    if sampler.scheduled and ks[-1] > 0:
+        sampler.at(ks[-1] - 1)  # refuses first where the schedule is shorter
     if isinstance(start, Particles):
         return list(simulate(start, sampler, target, ks, progress))
     if isinstance(start, Coupled):
@@ -83,15 +86,16 @@ def _normal_by_steps(start: Normal, sampler: Sampler, target: Target, ks: list[i
 
 
 def _grid(start: Grid, sampler: Sampler, target: Target, ks: list[int]) -> list[Law]:
-    law, steps = carried(start, sampler.at(0), target)
-    done, out = 0, []
-    for k in ks:
-        if sampler.scheduled:
-            for i in range(done, k):
-                law = advance(law, carried(law, sampler.at(i), target)[1], 1)
-            done = k
-        else:
+    if sampler.scheduled:
+        laws = grid_by_steps(start, sampler, target, ks)
+    else:
+        law, steps = carried(start, sampler, target)
+        done, laws = 0, []
+        for k in ks:
             law, done = advance(law, steps, k - done), k
+            laws.append(law)
+    out = []
+    for k, law in zip(ks, laws, strict=True):
         if not np.isfinite(law.density).all():
             raise Diverged("the density is not finite", k, 1.0)
         if law.lost > 0.5:
@@ -100,11 +104,34 @@ def _grid(start: Grid, sampler: Sampler, target: Target, ks: list[int]) -> list[
     return list(out)
 
 
+def grid_by_steps(start: Grid, sampler: Sampler, target: Target, ks: list[int]) -> list[Grid]:
+    """Where no two steps are alike. Steps without noise on the line are composed, and the density is pushed along them at once:
+    carried step by step, the rounding of each would be stretched by all that follow."""
+    law, flow, out = start, None, []
+    if sampler.momentum is not None:
+        law, _ = carried(start, sampler.at(0), target)
+    for k in range(ks[-1] + 1):
+        if k in ks:
+            out.append(law if flow is None else flow.law())
+        if k == ks[-1]:
+            break
+        kernel = sampler.at(k)
+        if target.dim == 1 and law.dim == 1 and noiseless(kernel, target):
+            flow = (flow or Flow.of(law)).then(kernel, target)
+            continue
+        if flow is not None:
+            law, flow = flow.law(), None
+        law = advance(law, carried(law, kernel, target)[1], 1)
+    return out
+
+
 def carried(start: Grid, sampler: Sampler, target: Target) -> tuple[Grid, tuple[Transfer, ...]]:
     """The law that the chain carries, momentum included, and the operators of one step, in order."""
     if sampler.momentum is None:
-        return start, (grid_step(sampler, target, start.mesh),)
-    if start.dim == 2 and start.joint is None and target.dim == 1:  # it is the joint density already
+        stages = sampler.stages
+        parts = (None,) if len(stages) == 1 else stages  # a composition of maps plus noise is no such map itself
+        return start, tuple(grid_step(sampler, target, start.mesh, stage=part) for part in parts)
+    if start.dim == 2 and target.dim == 1:  # it is the joint density already
         return start, phase_step(sampler, target, start.mesh)
     joint = spread(start, sampler.momentum)
     return joint, phase_step(sampler, target, joint.mesh)

@@ -34,10 +34,11 @@ __all__ = [
     "stationary",
     "target",
     "theorem",
+    "train",
 ]
 
 if TYPE_CHECKING:
-    from .facade import certify, load_plugin, load_result, metric, normal, potential, propagate, run, sampler, stationary, target, theorem
+    from .facade import certify, load_plugin, load_result, metric, normal, potential, propagate, run, sampler, stationary, target, theorem, train
 
 
 def __getattr__(name: str) -> Any:

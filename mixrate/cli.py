@@ -1,4 +1,4 @@
-"""The command line: ``mixrate run | verify | certify | list | validate | plan | compare | report | cite | schema``.
+"""The command line: ``mixrate run | verify | certify | train | list | validate | plan | compare | report | cite | schema``.
 
 Exit codes: 0 everything came out as expected, 1 something did not, 2 bad input, 3 something is inconclusive under
 ``--strict``. Heavy modules are imported inside the commands, so that ``mixrate --help`` answers at once.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InvalidInput, MixrateError
+from .learning import command as train_command
 from .running import cores, exit_code, load_plugins, read_all, run_all, shipped
 
 if TYPE_CHECKING:
@@ -142,6 +143,9 @@ def certify(
     typer.echo(f"page: {write(certificates, instances, out / f'{name}.html')}")
     words = [c.word for c in certificates]
     raise typer.Exit(1 if "failed" in words else 3 if strict and "open" in words else 0)
+
+
+app.command("train")(train_command)
 
 
 @app.command("list")

@@ -29,32 +29,32 @@ ORDER = ("violated", "inconclusive", "holds", "not applicable")
 
 
 class Speed:
-    """Particle-steps per second since it was made, told to a progress bar; called from any thread.
+    """Particle-steps (or another unit) per second since it was made, told to a progress bar; called from any thread.
 
     Arguments:
         show: gets the text.
     """
 
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self.show, self.done, self.began = show, 0, time.perf_counter()
+    def __init__(self, show: Callable[[str], None], unit: str = "particle-steps") -> None:
+        self.show, self.unit, self.done, self.began = show, unit, 0, time.perf_counter()
         self._lock = threading.Lock()
 
     def __call__(self, steps: int) -> None:
         with self._lock:
             self.done += steps
             if self.done:
-                self.show(f"{self.done / (time.perf_counter() - self.began):.2g} particle-steps/s")
+                self.show(f"{self.done / (time.perf_counter() - self.began):.2g} {self.unit}/s")
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[int], None]]:
+def bar(total: int, unit: str = "particle-steps") -> Iterator[Callable[[int], None]]:
     """A progress bar over `total` particle-steps, on stderr; yields what is told of those done."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, speed="")
-        speed = Speed(lambda text: progress.update(task, completed=speed.done, speed=text))
+        speed = Speed(lambda text: progress.update(task, completed=speed.done, speed=text), unit)
         yield speed
 
 

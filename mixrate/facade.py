@@ -24,6 +24,7 @@ from .laws.particles import Particles
 from .laws.propagate import Law, mesh_for
 from .laws.propagate import propagate as propagate_law
 from .laws.propagate import stationary as stationary_law
+from .learning import train
 from .metrics.base import Metric
 from .samplers.base import Sampler
 from .targets.base import Target
@@ -43,9 +44,10 @@ __all__ = [
     "stationary",
     "target",
     "theorem",
+    "train",
 ]
 
-Start = Law | Literal["target"]
+Start = Law | Literal["target", "forward"]
 
 
 def target(name: str, /, **params: Any) -> Target:
@@ -132,7 +134,7 @@ def propagate(
     """The law after `steps` steps, or the laws at the `checkpoints`.
 
     Arguments:
-        start: a law, or ``"target"`` for a stationary start.
+        start: a law; ``"target"`` for a stationary start; ``"forward"``, for a reverse process, the forward law at its horizon.
         law: kind of law to carry; ``auto`` takes a normal law where the step is affine, a grid in one and two
             dimensions, particles elsewhere. A start that is already a grid, a sample or a coupling keeps its kind.
         n, seed: size and key of the sample, for particles and for pairs (``law="coupled"``).
@@ -172,8 +174,8 @@ def _check(start: Start, sampler: Sampler, target: Target, law: str) -> None:
     for value, kind, name in ((sampler, Sampler, "sampler"), (target, Target, "target")):
         if not isinstance(value, kind):
             raise InvalidInput(f"the {name} must be a {kind.__name__}, got a {type(value).__name__}; the order is start, sampler, target")
-    if not (isinstance(start, (Normal, Grid, Particles, Coupled)) or start == "target"):
-        raise InvalidInput(f"the start must be a law or 'target', got {start!r}")
+    if not (isinstance(start, (Normal, Grid, Particles, Coupled)) or start in ("target", "forward")):
+        raise InvalidInput(f"the start must be a law, 'target' or 'forward', got {start!r}")
     if law not in ("auto", "normal", "grid", "particles", "coupled"):
         raise InvalidInput(f"law must be auto, normal, grid, particles or coupled, got {law!r}")
 
@@ -204,6 +206,8 @@ def _as(start: Start, kind: str, sampler: Sampler, target: Target, n: int, seed:
         if kind not in ("auto", wanted):
             raise Unsupported(f"a start that is a {wanted} law cannot be carried as {kind}")
         return start
+    if start == "forward":
+        return _forward(kind, sampler, target, n, seed, nodes, box)
     if kind == "particles":
         return Particles.of_target(target, n, seed) if isinstance(start, str) else Particles.of_normal(start, n, seed)
     if kind == "grid":
@@ -214,6 +218,15 @@ def _as(start: Start, kind: str, sampler: Sampler, target: Target, n: int, seed:
     if not target.is_gaussian or target.moments is None:
         raise Unsupported(f"{target.name} is not Gaussian, so a normal law cannot start from it")
     return Normal(*(m.numpy() for m in target.moments))
+
+
+def _forward(kind: str, sampler: Sampler, target: Target, n: int, seed: int, nodes: Any, box: Any) -> Law:
+    """The forward law at the horizon of a reverse process, as a law of a kind."""
+    from .laws.origin import grid_origin, normal_origin, particles_origin
+
+    if kind == "particles":
+        return particles_origin(sampler, target, n, seed)
+    return grid_origin(sampler, target, nodes, box) if kind == "grid" else normal_origin(sampler, target)
 
 
 def run(path: str | Path, overrides: Sequence[str] = (), out: str | Path = "results/runs", jobs: int = 1) -> Result:

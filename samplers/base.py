@@ -95,6 +95,11 @@ class Sampler(ABC):
         """The kernel of the step that follows k steps. Default: the sampler itself, whose steps are all alike."""
         return self
 
+    def origin(self, target: Target) -> Target:
+        """The law that a reverse process starts from if nothing is to be lost: the forward one at the horizon, in d dimensions,
+        or 2 d with a momentum. To be written by samplers that run a forward process backwards."""
+        raise Unsupported(f"{self.name} runs no forward process backwards, so start: forward has no meaning for it")
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The step as a composition of parts, each of them "map, then add a Gaussian". Default: the step itself."""

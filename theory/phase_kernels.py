@@ -49,13 +49,11 @@ def quadrature(sde: PhaseSpaceSDE, t: float) -> np.ndarray:
     a, c, tau = np.asarray(sde.drift), np.asarray(sde.noise_cov), float(sde.schedule.integral(t))
     pieces = max(1, int(np.ceil(FINENESS * float(np.linalg.norm(a, 2)) * tau)))
     u, w = np.polynomial.legendre.leggauss(NODES)
-    total = np.zeros((2, 2))
-    for i in range(pieces):
-        for s, weight in zip((i + (u + 1) / 2) * tau / pieces, w * tau / (2 * pieces), strict=True):
-            e = linalg.expm(a * s)
-            total += weight * e @ c @ e.T
-    e = linalg.expm(a * tau)
-    return np.asarray(total + e @ np.diag([0.0, sde.momentum * sde.mass]) @ e.T)
+    times = ((np.arange(pieces)[:, None] + (u + 1) / 2) * tau / pieces).ravel()
+    e = linalg.expm(a * times[:, None, None])
+    total = np.einsum("k,kij,jl,kml->im", np.tile(w, pieces) * tau / (2 * pieces), e, c, e)
+    end = linalg.expm(a * tau)
+    return np.asarray(total + end @ np.diag([0.0, sde.momentum * sde.mass]) @ end.T)
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,8 @@ def _vague(row: Row, error: float, useless: float) -> bool:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted exponent: slope of log y against log x, with its interval; `bend` is the coefficient of a finite-size term."""
+    """A fitted exponent: slope of log y against log x, with its interval; `bend` is the coefficient of a finite-size term, `limit`
+    where the local slopes tend, if they do."""
 
     exponent: float
     low: float
@@ -185,6 +186,7 @@ class Fit:
     used: int
     regime: str
     bend: float = 0.0
+    limit: float | None = None
 
 
 def fit_exponent(rows: Sequence[Row]) -> Fit | None:
@@ -219,7 +221,17 @@ def fit_exponent(rows: Sequence[Row]) -> Fit | None:
     noise = max((r.upper - r.lower) / (2 * r.measured) for r in good[i : j + 1])
     half += 2 * noise / float(x[-1] - x[0]) + 1e-12
     regime = f"{len(x)} of {len(rows)} points, x = {np.exp(x[0]):.3g}..{np.exp(x[-1]):.3g}"
-    return Fit(slope, slope - half, slope + half, len(x), regime)
+    return Fit(slope, slope - half, slope + half, len(x), regime, limit=_limit(local))
+
+
+def _limit(slopes: np.ndarray) -> float | None:
+    """Where local slopes tend that change in one direction by ever less towards one end (Aitken's extrapolation from the three
+    nearest to it), and half as far again; None where they do not."""
+    if len(slopes) < 3 or not (np.all(np.diff(slopes) > 0) or np.all(np.diff(slopes) < 0)):
+        return None
+    far, middle, near = min((slopes[:3][::-1], slopes[-3:]), key=lambda three: float(abs(three[2] - three[1])))
+    first, second = middle - far, near - middle
+    return float(near + 1.5 * second**2 / (first - second)) if abs(second) < 0.95 * abs(first) else None
 
 
 #: Largest coefficient of the first term that a corrected fit leaves out, in log y: expansions in x^-order whose coefficients
@@ -256,10 +268,13 @@ def judge_rate(rows: Sequence[Row], stated: float, sense: Literal["equal", "at m
     fit = fit_exponent(rows) if correction is None else fit_corrected(rows, correction)
     if fit is None:
         return Verdict("inconclusive", stated=stated, why="fewer than three points are resolved above the floor")
-    common = {"stated": stated, "exponent": fit.exponent, "low": fit.low, "high": fit.high, "judged": fit.used}
-    if fit.high - fit.low > 2 * RESOLUTION:
+    low, high = fit.low, fit.high
+    if sense == "equal" and fit.limit is not None:  # the exponent is where the local slopes tend, not their mean
+        low, high = min(low, fit.limit), max(high, fit.limit)
+    common = {"stated": stated, "exponent": fit.exponent, "low": low, "high": high, "judged": fit.used}
+    if high - low > 2 * RESOLUTION:
         return Verdict("inconclusive", why=f"the interval is wider than +-{RESOLUTION} ({fit.regime})", **common)  # type: ignore[arg-type]
-    inside = {"equal": fit.low <= stated <= fit.high, "at most": fit.high <= stated + SLACK, "at least": fit.low >= stated - SLACK}[sense]
-    outside = {"equal": not fit.low <= stated <= fit.high, "at most": fit.low > stated, "at least": fit.high < stated}[sense]
+    inside = {"equal": low <= stated <= high, "at most": high <= stated + SLACK, "at least": low >= stated - SLACK}[sense]
+    outside = {"equal": not low <= stated <= high, "at most": low > stated, "at least": high < stated}[sense]
     word: Word = "holds" if inside else "violated" if outside else "inconclusive"
     return Verdict(word, why=f"{sense} {stated:g}; {fit.regime}", **common)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ class Forward(ABC):
         Errors: `Unsupported` where the target has no closed form after noising.
         """
         self.admit(t)
-        return _noised(target, self.scale(t), self.variance(t))
+        return diffused(target, self.scale(t), self.variance(t))
 
     def admit(self, t: float) -> None:
         """Raise one line for a time outside the schedule."""
@@ -94,12 +94,19 @@ class Forward(ABC):
 
     @staticmethod
     def _integral(s: float, t: float, function: object) -> float:
-        u, w = np.polynomial.legendre.leggauss(NODES)
+        u, w = _legendre()
         return float(sum(weight * function(s + (t - s) * (node + 1) / 2) for node, weight in zip(u, w, strict=True)) * (t - s) / 2)  # type: ignore[operator]
 
 
+@lru_cache(maxsize=1)
+def _legendre() -> tuple[np.ndarray, np.ndarray]:
+    u, w = np.polynomial.legendre.leggauss(NODES)
+    return u, w
+
+
 @lru_cache(maxsize=4096)
-def _noised(target: Target, scale: float, variance: float) -> Target:
+def diffused(target: Target, scale: float, variance: float) -> Target:
+    """`Target.diffused`, made once for all blocks of particles."""
     return target.diffused(scale, variance)
 
 
@@ -164,6 +171,10 @@ class SubVP(Forward):
     def noise(self, t: float) -> float:
         return -self.schedule.rate(t) * math.expm1(-2.0 * self.schedule.integral(t))
 
+    def added(self, s: float, t: float) -> float:
+        start, end = self.schedule.integral(s), self.schedule.integral(t)
+        return 4.0 * math.exp(-end) * math.sinh(0.5 * (start + end)) * math.sinh(0.5 * (end - start))
+
 
 @dataclass(frozen=True)
 class VE(Forward):
@@ -207,6 +218,10 @@ class VE(Forward):
 
     def push(self, s: float, t: float) -> float:
         return self.added(s, t)
+
+    def time(self, variance: float) -> float:
+        """The t at which ``v(t)`` is this."""
+        return math.log1p(variance / self.least**2) / self._rate
 
     @property
     def prior(self) -> float:

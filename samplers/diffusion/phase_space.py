@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from ...errors import InvalidInput
+from ...errors import InvalidInput, Unsupported
+from ...targets.base import Target
 from ..base import positive
 from .schedule import Constant, Schedule
 
@@ -83,20 +85,21 @@ class PhaseSpaceSDE(ABC):
         return (0.5 * (xx - pp)) ** 2 + xp * px
 
     @final
-    def kernel(self, t: float | Tensor, *, fixed_momentum: bool = False) -> Kernel:
+    def kernel(self, t: float | Tensor, *, fixed_momentum: bool = False, since: float = 0.0) -> Kernel:
         """The law of u_t given x_0, or given (x_0, p_0) where the momentum is fixed.
 
         Arguments:
             t: time, a float (answers of shape (2, 2)) or a float64 tensor of shape (...) (answers (..., 2, 2)).
             fixed_momentum: p_0 is given, not drawn.
+            since: the time, at most t, at which what is given is given, instead of 0.
         """
-        transition, (xx, xp, pp, _) = self._law(t, fixed_momentum)
+        transition, (xx, xp, pp, _) = self._law(t, fixed_momentum, since)
         return Kernel(_matrix(*transition), _matrix(xx, xp, xp, pp))
 
     @final
-    def cholesky(self, t: float | Tensor, *, fixed_momentum: bool = False) -> Tensor:
+    def cholesky(self, t: float | Tensor, *, fixed_momentum: bool = False, since: float = 0.0) -> Tensor:
         """L lower triangular with ``L L^T = cov``, shape (..., 2, 2); ``diag(0, sqrt(cov_pp))`` at t = 0. Arguments: of `kernel`."""
-        _, (xx, xp, pp, det) = self._law(t, fixed_momentum)
+        _, (xx, xp, pp, det) = self._law(t, fixed_momentum, since)
         moved = xx > 0.0
         safe = torch.where(moved, xx, 1.0)
         return _matrix(xx.sqrt(), torch.zeros_like(xx), xp / safe.sqrt(), torch.where(moved, det / safe, pp).sqrt())
@@ -110,13 +113,25 @@ class PhaseSpaceSDE(ABC):
             raise InvalidInput(f"ell needs t > 0, where cov is not singular in float64, got {torch.as_tensor(t).min().item()}")
         return torch.sqrt(xx / det)
 
-    def _law(self, t: float | Tensor, fixed: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    @final
+    def noised(self, target: Target, t: float) -> Target:
+        """The law of u_t from x_0 ~ target and p_0 ~ N(0, momentum mass I), as a target on (x, p) in twice the dimension.
+
+        A Gaussian part N(mu, Sigma) becomes ``N(r (x) mu, r r^T (x) Sigma + cov (x) I)``, r the first column of e^(A tau).
+
+        Errors: `Unsupported` where the target is no Gaussian and no mixture of Gaussians.
+        """
+        return _noised(self, target, float(t))
+
+    def _law(self, t: float | Tensor, fixed: bool, since: float = 0.0) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The entries of the transition, and those of the covariance (xx, xp, pp) with its determinant.
 
         The determinant is that of Q, the covariance at fixed momentum, plus ``momentum mass r^T adj(Q) r``, r the second column
         of the transition: both positive, and of terms of one order, whereas ``cov_xx cov_pp - cov_xp^2`` cancels near t = 0.
         """
         tau = self.schedule.integral(torch.tensor(t, dtype=torch.float64) if isinstance(t, (int, float)) else t)
+        if since != 0.0:
+            tau = tau - self.schedule.integral(since)
         (a_xx, a_xp), (a_px, a_pp) = self.drift
         a, k, mass, c_xp = -0.5 * (a_xx + a_pp), 0.5 * (a_xx - a_pp), self.mass, self.noise_cov[0][1]
         c, s = self._waves(tau)
@@ -242,6 +257,22 @@ def _check(sde: PhaseSpaceSDE) -> None:
         raise InvalidInput(f"momentum must be at least 0 and finite, got {sde.momentum}")
     if not isinstance(sde.schedule, Schedule):
         raise InvalidInput(f"schedule must be a noise schedule such as Constant(4.0), got {sde.schedule!r}")
+
+
+@lru_cache(maxsize=1024)
+def _noised(sde: PhaseSpaceSDE, target: Target, t: float) -> Target:
+    from ...targets.gaussian import Gaussian
+    from ...targets.gaussian_mixture import GaussianMixture
+
+    transition, cov = sde.kernel(t)
+    r = transition[:, 0]
+    turned, added = torch.outer(r, r), torch.kron(cov, torch.eye(target.dim, dtype=torch.float64))
+    if isinstance(target, Gaussian):
+        return Gaussian(torch.kron(r, target.mean), torch.kron(turned, target.cov) + added)
+    if isinstance(target, GaussianMixture):
+        means = torch.stack([torch.kron(r, mean) for mean in target.means])
+        return GaussianMixture(target.weights, means, torch.stack([torch.kron(turned, c) + added for c in target.covs]))
+    raise Unsupported(f"{target.name} has no closed form after noising with a momentum, which Gaussians and their mixtures have")
 
 
 def _matrix(xx: Tensor, xp: Tensor, px: Tensor, pp: Tensor) -> Tensor:

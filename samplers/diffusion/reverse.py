@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -16,6 +17,7 @@ from ..base import State, positive
 from ..noise import Noise
 from ..scheduled import Scheduled
 from .forward import VE, VP, Forward, SubVP
+from .phase_space import PhaseSpaceSDE
 from .schedule import Constant, Linear
 
 SPACINGS = ("uniform", "quadratic", "geometric")
@@ -50,24 +52,19 @@ class Reverse(Scheduled):
     error: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.steps, int) and self.steps >= 1):
-            raise InvalidInput(f"steps must be a whole number of at least 1, got {self.steps}")
-        positive(self.horizon, "horizon")
-        if not 0 <= self.stop < self.horizon:
-            raise InvalidInput(f"stop must be at least 0 and below the horizon {self.horizon:g}, got {self.stop}")
-        if self.spacing not in SPACINGS:
-            raise InvalidInput(f"spacing must be one of {', '.join(SPACINGS)}, got {self.spacing!r}")
-        if self.spacing == "geometric" and self.stop == 0:
-            raise InvalidInput("spacing must not be geometric where stop is 0: its times would be infinitely many")
-        if not 0 <= self.error < math.inf:
-            raise InvalidInput(f"error must be a finite number of at least 0, got {self.error}")
+        admit_run(self.steps, self.horizon, self.stop, self.spacing)
+        admit_error(self.error)
         _ = self.forward
 
     @cached_property
     def forward(self) -> Forward:
         """The process that is run backwards."""
         last = self.first if self.last is None else self.last
+        positive(self.first, "first")
+        positive(last, "last")
         if self.process == "ve":
+            if not self.first < last:
+                raise InvalidInput(f"last must be above first = {self.first:g}, sigma at the horizon above sigma at 0, got {self.last}")
             return VE(self.horizon, self.first, last)
         processes = {"vp": VP, "sub_vp": SubVP}
         if self.process not in processes:
@@ -77,14 +74,11 @@ class Reverse(Scheduled):
     @cached_property
     def times(self) -> tuple[float, ...]:
         """``T = t_0 > t_1 > ... > t_N = stop``."""
-        u = np.linspace(1.0, 0.0, self.steps + 1)
-        if self.spacing == "geometric":
-            t = self.stop * (self.horizon / self.stop) ** u
-        elif self.spacing == "quadratic":
-            t = (self.stop**0.5 + (self.horizon**0.5 - self.stop**0.5) * u) ** 2
-        else:
-            t = self.stop + (self.horizon - self.stop) * u
-        return tuple(float(s) for s in (self.horizon, *t[1:-1], self.stop))
+        return backward_times(self.steps, self.horizon, self.stop, self.spacing)
+
+    @final
+    def origin(self, target: Target) -> Target:
+        return self.forward.noised(target, self.horizon)
 
     @property
     @final
@@ -92,19 +86,12 @@ class Reverse(Scheduled):
         return self.steps
 
     def check(self, target: Target) -> None:
-        if self.score == "oracle" and "diffused" not in target.capabilities:
-            raise Unsupported(f"score must be a checkpoint on {target.name}: it has no closed form after noising, and so no oracle")
+        admit_score(self.score, target, self.forward)
 
     @final
     def look(self, target: Target, t: float, x: Batch) -> Batch:
         """The score at time t: of the oracle or of the network, with the error that was asked for."""
-        if self.score == "oracle":
-            found = self.forward.noised(target, t).score(x)
-        else:
-            from .network import load  # networks are loaded where they are used
-
-            found = load(self.score, target.dim).score(x, t)
-        return found + self.error / x.shape[1] ** 0.5 if self.error else found
+        return scored(self.score, self.error, target, lambda: self.forward.noised(target, t), t, x)
 
     @final
     def advance(self, k: int, target: Target, state: Any, noise: Noise) -> State:
@@ -113,3 +100,63 @@ class Reverse(Scheduled):
     @abstractmethod
     def move(self, target: Target, x: Batch, t: float, s: float, noise: Noise) -> Batch:
         """x at the time s < t."""
+
+
+# What runs on positions, runs on positions and momenta, and annealed chains share.
+
+
+def backward_times(steps: int, horizon: float, stop: float, spacing: str) -> tuple[float, ...]:
+    """``T = t_0 > t_1 > ... > t_N = stop``."""
+    u = np.linspace(1.0, 0.0, steps + 1)
+    if spacing == "geometric":
+        t = stop * (horizon / stop) ** u
+    elif spacing == "quadratic":
+        t = (stop**0.5 + (horizon**0.5 - stop**0.5) * u) ** 2
+    else:
+        t = stop + (horizon - stop) * u
+    return tuple(float(s) for s in (horizon, *t[1:-1], stop))
+
+
+def scored(score: str, error: float, target: Target, noised: Callable[[], Target], t: float, x: Batch) -> Batch:
+    """The score at time t of what `noised` makes, or of the checkpoint `score`, plus error/sqrt(d) in every coordinate."""
+    if score == "oracle":
+        found = noised().score(x)
+    else:
+        from .network import load  # networks are loaded where they are used
+
+        found = load(score, target.dim).score(x, t)
+    return found + error / target.dim**0.5 if error else found
+
+
+def admit_run(steps: int, horizon: float, stop: float, spacing: str) -> None:
+    """Raise one line where there are no such times."""
+    whole(steps, "steps")
+    positive(horizon, "horizon")
+    if not 0 <= stop < horizon:
+        raise InvalidInput(f"stop must be at least 0 and below the horizon {horizon:g}, got {stop}")
+    if spacing not in SPACINGS:
+        raise InvalidInput(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
+    if spacing == "geometric" and stop == 0:
+        raise InvalidInput("spacing must not be geometric where stop is 0: its times would be infinitely many")
+
+
+def admit_error(error: float) -> None:
+    """Raise one line unless it is the norm of an error."""
+    if not 0 <= error < math.inf:
+        raise InvalidInput(f"error must be a finite number of at least 0, got {error}")
+
+
+def admit_score(score: str, target: Target, forward: Forward | PhaseSpaceSDE | None = None) -> None:
+    """Raise one line where the oracle is asked for and there is none, and for a checkpoint of another dimension or process."""
+    if score == "oracle" and "diffused" not in target.capabilities:
+        raise Unsupported(f"score must be a checkpoint on {target.name}: it has no closed form after noising, and so no oracle")
+    if score != "oracle":
+        from .network import load
+
+        load(score, target.dim, forward)
+
+
+def whole(value: int, what: str, least: int = 1) -> None:
+    """Raise one line unless `value` is a whole number of at least `least`."""
+    if not (isinstance(value, int) and value >= least):
+        raise InvalidInput(f"{what} must be a whole number of at least {least}, got {value}")

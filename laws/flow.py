@@ -1,0 +1,67 @@
+"""A density on the line pushed along a map without noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy import fft
+
+from ..samplers.base import Sampler
+from ..samplers.noise import Probe
+from ..targets.base import Target
+from ..targets.mesh import Mesh
+from .grid import NUFFT_EPS, Grid, outside, resolved
+
+#: Points of the flow per node of the mesh. Where the flow stretches by r, frequencies up to the mesh's own need more than r/2.
+FINER = 32
+
+
+def noiseless(sampler: Sampler, target: Target) -> bool:
+    """Whether a step draws nothing."""
+    noise = Probe(basis=False)
+    sampler.step(target, sampler.init(target, torch.zeros((1, target.dim), dtype=torch.float64), noise), noise)
+    return noise.count == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Where the points of a mesh, finer than the law's, have gone.
+
+    Arguments:
+        start: the law at the beginning.
+        fine: the same on the finer mesh.
+        places: shape (nodes of the finer mesh, 1).
+    """
+
+    start: Grid
+    fine: Grid
+    places: torch.Tensor
+
+    @classmethod
+    def of(cls, start: Grid) -> Flow:
+        """Nothing has moved yet."""
+        n = FINER * start.mesh.n
+        fine = start.interpolate(Mesh(start.mesh.lo, start.mesh.hi, n + 1 - n % 2))
+        return cls(start, fine, torch.as_tensor(fine.mesh.nodes))
+
+    def then(self, sampler: Sampler, target: Target) -> Flow:
+        """One step on."""
+        state = sampler.init(target, self.places, Probe(basis=False))
+        return replace(self, places=sampler.step(target, state, Probe(basis=False)).x)
+
+    def law(self) -> Grid:
+        """The density where the points are now, by a type-1 non-uniform FFT: ``F(k) = sum_i p(x_i) exp(-i k T(x_i)) dx``."""
+        import finufft
+
+        mesh, places, p = self.start.mesh, self.places.numpy(), self.fine.density
+        lo, length = mesh.lo[0], mesh.hi[0] - mesh.lo[0]
+        angle = np.mod((places[:, 0] - lo) * (2 * np.pi / length) + np.pi, 2 * np.pi) - np.pi
+        series = finufft.nufft1d1(angle, p.astype(complex), mesh.n, eps=NUFFT_EPS, isign=-1, nthreads=1)
+        density = fft.irfft(fft.ifftshift(series)[: mesh.n // 2 + 1], n=mesh.n) * (self.fine.mesh.cell / mesh.cell)
+        lost = self.start.lost + float(outside(mesh, places, np.zeros(1)) @ p) * self.fine.mesh.cell
+        with np.errstate(divide="ignore"):
+            log_density = np.log(np.maximum(density, 0.0))
+        absolute = np.full(density.shape, 8 * NUFFT_EPS * float(np.abs(density).max()))
+        return resolved(replace(self.start, log_density=log_density, lost=lost, absolute=self.start.absolute + absolute))
