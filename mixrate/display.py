@@ -24,7 +24,32 @@ INSTRUMENT = {"A": "affine", "G": "grid", "P": "particles", "C": "coupling", "Q"
 MOST_ROWS = 40
 
 #: Order of the ledger, by the first word of an id; others follow.
-PARTS = ("ld", "ineq", "ula", "rate", "mh", "mala", "prox", "gap", "recipe", "irreversible", "cld", "psld", "klmc", "baoab")
+PARTS = (
+    "ld",
+    "ineq",
+    "ula",
+    "rate",
+    "mh",
+    "mala",
+    "prox",
+    "gap",
+    "recipe",
+    "irreversible",
+    "cld",
+    "psld",
+    "klmc",
+    "baoab",
+    "sm",
+    "tweedie",
+    "ddpm",
+    "reverse",
+    "ou",
+    "em",
+    "error",
+    "sscs",
+    "phase",
+    "annealed",
+)
 ORDER = ("violated", "inconclusive", "holds", "not applicable")
 
 

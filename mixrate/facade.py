@@ -149,6 +149,8 @@ def propagate(
     if not ks or not all(isinstance(k, (int, np.integer)) and 0 <= k <= steps for k in [steps, *ks]):
         raise InvalidInput(f"steps and checkpoints must be whole numbers from 0 to steps, got steps = {steps}, checkpoints = {checkpoints}")
     if law == "coupled" and not isinstance(start, (Grid, Particles, Coupled)):
+        if start == "forward":
+            raise Unsupported("start: forward is for normal, grid and particle laws, got coupled")
         pairs = Coupled.starting(start, target, n, seed, coupling, lag)
         laws = propagate_law(pairs, sampler, target, ks)
     elif law != "auto" or isinstance(start, (Grid, Particles, Coupled)):

@@ -179,7 +179,7 @@ def test_the_facade_is_pleasant() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g, u: mixrate.propagate("targt", u, g, steps=1), "a law or 'target'"),
+        (lambda g, u: mixrate.propagate("targt", u, g, steps=1), "a law, 'target' or 'forward'"),
         (lambda g, u: mixrate.propagate("target", g, u, steps=1), "the order is start, sampler, target"),
         (lambda g, u: mixrate.propagate("target", u, g, steps=1, law="gird"), "law must be auto"),
         (lambda g, u: mixrate.propagate("target", u, g, steps=3.7), "whole numbers"),

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..laws.normal import Normal
 from ..metrics.base import Estimate
 from ..samplers.baoab import BAOAB
 from .base import Case, Identity
@@ -34,7 +35,9 @@ class BAOABGauss(Identity):
         assert case.target.moments is not None and isinstance(case.sampler, BAOAB)
         mean, cov = (moment.numpy() for moment in case.target.moments)
         d, mass = case.dim, case.sampler.mass
-        whole = case.stationary.joint
+        law = case.stationary
+        assert isinstance(law, Normal) and law.joint is not None
+        whole = law.joint
         momenta = mass * (np.eye(d) - case.h**2 * np.linalg.inv(cov) / (4 * mass))
         off = {
             "positions": np.linalg.norm(whole.cov[:d, :d] - factor * cov) / np.linalg.norm(cov),

@@ -185,7 +185,7 @@ class CLDEasier(_Gap):
 
     id: ClassVar[str] = "cld-easier"
     kind: ClassVar[Literal["bound"]] = "bound"
-    statement: ClassVar[str] = "early, Var(v|x) E|grad_v log p(v|x) - Gaussian's|^2 <= Var(x) E|grad log p(x) - Gaussian's|^2"
+    statement: ClassVar[str] = "early, the velocity gap is below the position gap: relative Fisher information to a Gaussian, without units"
 
     reference: str = "matched"
 
@@ -219,7 +219,7 @@ class CLDScoreGap(_Gap):
 
     id: ClassVar[str] = "cld-score-gap"
     kind: ClassVar[Literal["identity"]] = "identity"
-    statement: ClassVar[str] = "Var(v|x) E|grad_v log p(v|x) - Gaussian's|^2 = (1 - R) F(1/(r^T S^-1 r)), F(S_xx/r_x^2) the position's"
+    statement: ClassVar[str] = "velocity gap = (1 - R) F(k_u), position gap = F(k_x), k the noise left given (x, v) and given x"
 
     times: tuple[float, ...] = (0.01, 0.1, 0.3, 0.6)
 
@@ -239,7 +239,7 @@ class CLDHarder(_Gap):
 
     id: ClassVar[str] = "cld-harder"
     kind: ClassVar[Literal["bound"]] = "bound"
-    statement: ClassVar[str] = "(1/R - 1) x (the position's gap) <= the velocity's gap, R = (c + 1/(r^T S^-1 r))/(c + S_xx/r_x^2)"
+    statement: ClassVar[str] = "(1/R - 1) position gap <= velocity gap, R = (c + k_u)/(c + k_x)"
     quantity: ClassVar[str] = "(1/R - 1) x position's gap"
 
     times: tuple[float, ...] = (0.003, 0.01, 0.1, 0.3, 0.6)

@@ -13,6 +13,7 @@ from ..samplers.diffusion.phase_space import CLD, PSLD, PhaseSpaceSDE
 from ..samplers.diffusion.schedule import Constant as Rate
 from ..samplers.recipe import Constant
 from ..samplers.recipe_sampler import HAMILTON, RecipeSampler
+from ..targets.base import Target
 from .base import Case, Identity, Source
 from .verdict import Row
 
@@ -34,11 +35,12 @@ def forward(case: Case) -> PhaseSpaceSDE | None:
     return PSLD(mass, float(d[0, 0] / beta), float(d[1, 1] / (beta * mass)), sampler.start, Rate(2.0 * beta)) if d[1, 1] > 0.0 else None
 
 
-def _standard(target: object) -> bool:
-    moments = getattr(target, "moments", None)
-    return bool(
-        getattr(target, "is_gaussian", False) and (moments[0] == 0).all() and np.abs(moments[1].numpy() - np.eye(len(moments[0]))).max() < 1e-12
-    )
+def _standard(target: Target) -> bool:
+    """Whether the target is N(0, I)."""
+    if not target.is_gaussian or target.moments is None:
+        return False
+    mean, cov = (moment.numpy() for moment in target.moments)
+    return bool(not mean.any() and np.abs(cov - np.eye(len(mean))).max() < 1e-12)
 
 
 def quadrature(sde: PhaseSpaceSDE, t: float) -> np.ndarray:
