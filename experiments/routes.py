@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
-from .fields import CoupledLaw, NormalLaw, ParticlesLaw, Start
+from .fields import CoupledLaw, GridLaw, NormalLaw, ParticlesLaw, Start
 
 if TYPE_CHECKING:
     from .schema import Point
@@ -28,6 +28,13 @@ def check_route(point: Point, target: Any, sampler: Any) -> None:
         if not isinstance(point.start, Start) and not target.is_gaussian:
             raise InvalidInput(f"start: {point.start} on a normal law needs a Gaussian target, got {target.name}")
         return
+    if isinstance(point.law, GridLaw) and sampler.momentum is not None:
+        from ..laws.phase import phase_step, plane
+        from ..targets.mesh import Mesh
+
+        if target.dim != 1:
+            raise InvalidInput(f"a grid law of position and momentum needs a target on the line, got {target.name} in d = {target.dim}")
+        phase_step(sampler.at(0), target, plane(Mesh((-1.0,), (1.0,), 5), sampler.momentum))  # refuses steps that have no density route
     if isinstance(point.law, ParticlesLaw):
         from ..laws.particles import admit_device, admit_memory
 

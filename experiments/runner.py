@@ -91,8 +91,15 @@ def _key(point: Point) -> str:
     """Content of the point, the source of mixrate and of the plugins, and the versions of the components in use."""
     parts = [("target", point.target.name), ("sampler", point.sampler.name)]
     parts += [("metric", m.name) for m in point.metrics] + [("theorem", t.id) for t in point.theorems]
+    score = point.sampler.params.get("score")
+    if isinstance(score, str) and score != "oracle":  # a network at this path may be trained anew
+        from ..samplers.diffusion.network import fingerprint_of
+
+        versions_of_files = fingerprint_of(score)
+    else:
+        versions_of_files = ""
     versions = {name: find(kind, name.split(".")[0]).version for kind, name in parts}  # type: ignore[arg-type, attr-defined]
-    return key_of(point.key, FORMAT, fingerprint(), plugin_fingerprint(), versions)
+    return key_of(point.key, FORMAT, fingerprint(), plugin_fingerprint(), versions, versions_of_files)
 
 
 def cell_path(experiment: Experiment, point: Point, out: Path) -> Path:

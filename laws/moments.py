@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -90,6 +90,11 @@ def pair(sampler: Sampler, curvature: float) -> Pair:
     return Pair(AffineMap(linear, constant, np.zeros_like(linear)), 2 * n)
 
 
+def settled(sampler: Sampler, target: Target) -> Sampler:
+    """The sampler with the friction that it has on the whole target: a coordinate alone may have another critical one."""
+    return replace(sampler, friction=sampler.rate(target)) if isinstance(sampler, Kinetic) else sampler
+
+
 def _square_root(cov: np.ndarray) -> np.ndarray:
     """A square root as wide as it is high."""
     r = root(cov)
@@ -124,16 +129,17 @@ def joined(sampler: Sampler, target: Target, start: Normal) -> tuple[AffineMap, 
     """(step, start, where) of all coordinates at once: the affine map of their moments, the moments at the start, and where in
     them the ``E (X_i - X*_i)^2`` stand, whose sum bounds W2^2 of the chain's positions from the target's. Equal coordinates
     (curvature, and with it the map) are carried once, by their sum."""
-    at = Coordinates.of(target, start)
+    if start.joint is not None:
+        raise InvalidInput("the start must be a law of positions; momenta start in their invariant law")
+    at, sampler = Coordinates.of(target, start), settled(sampler, target)
     momentum = 0.0 if sampler.momentum is None else sampler.momentum.start
     maps, starts, where, size = [], [], [], 0
-    for curvature in np.unique(at.curvatures.round(12)):
-        mine = np.isclose(at.curvatures, curvature, rtol=1e-9)
-        one = pair(sampler, float(at.curvatures[mine][0]))
-        count = int(mine.sum())
-        moments = sum(
-            one.start(float(m), float(v), float(at.curvatures[mine][0]), momentum) for m, v in zip(at.means[mine], at.variances[mine], strict=True)
-        )
+    order = np.argsort(at.curvatures)
+    groups = np.split(order, np.flatnonzero(np.diff(at.curvatures[order]) > 1e-9 * at.curvatures[order][1:]) + 1)
+    for mine in groups:
+        curvature, count = float(at.curvatures[mine].mean()), len(mine)
+        one = pair(sampler, curvature)
+        moments = sum(one.start(float(m), float(v), curvature, momentum) for m, v in zip(at.means[mine], at.variances[mine], strict=True))
         maps.append((one.step.linear, count * one.step.offset))
         starts.append(moments)
         where.append(size)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -202,14 +203,14 @@ def components(what: str) -> None:
         found: Any = find(kind, name)
         signature = str(inspect.signature(found)).split(" -> ")[0].replace("'", "")
         about = found.statement if kind == "theorem" else _first_line(found)
-        table.add_row(name, signature, about)
+        table.add_row(name, escape(signature), escape(about))
         if kind == "target":
             for method, make in inspect.getmembers(found, inspect.ismethod):
                 if not method.startswith("_"):
                     table.add_row(
                         f"{name}.{method}",
-                        str(inspect.signature(make)).split(" -> ")[0].replace("'", ""),
-                        _first_line(make),
+                        escape(str(inspect.signature(make)).split(" -> ")[0].replace("'", "")),
+                        escape(_first_line(make)),
                     )
     terminal().print(table)
 

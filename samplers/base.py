@@ -170,5 +170,5 @@ class Sampler(ABC):
 
 def positive(value: float, what: str) -> None:
     """Raise one line unless `value` is a positive finite number."""
-    if not (np.isfinite(value) and value > 0):
-        raise InvalidInput(f"{what} must be a positive finite number, got {value}")
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not (np.isfinite(value) and value > 0):
+        raise InvalidInput(f"{what} must be a positive finite number, got {value!r}")

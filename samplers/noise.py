@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,20 @@ class Stream(Noise):
         other = copy.copy(self)
         other.step, other._position, other._generator = step, 0, None
         return other
+
+    def blocks(self, n: int, size: int) -> Iterator[tuple[slice, Stream]]:
+        """Slices of at most `size` of n rows, each with the noise of its particles. All draw alike, and this stream with them."""
+        part = self
+        for lo in range(0, n, size):
+            part = copy.copy(self)
+            part.first, part._generator = self.first + lo, None
+            yield slice(lo, min(lo + size, n)), part
+        self._position = part._position
+
+    def skip(self, positions: int) -> int:
+        """The position of the next number; the next but `positions` is drawn next. For compiled code that draws the rest itself."""
+        here, self._position = self._position, self._position + positions
+        return here
 
     def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
         from . import philox  # compiled code is loaded where it is used

@@ -14,6 +14,9 @@ from .flight import flight
 from .kinetic import Kinetic, Phase
 from .noise import Noise, Probe
 
+#: Largest ``gamma h`` whose growth is computed.
+FARTHEST = 30.0
+
 
 @dataclass(frozen=True)
 class RandomizedMidpoint(Kinetic):
@@ -70,6 +73,9 @@ class RandomizedMidpoint(Kinetic):
         so that 32 nodes leave rounding as long as ``gamma h`` is below 30.
         """
         from ..targets.gaussian import Gaussian
+
+        if not isinstance(self.friction, str) and self.friction * self.step_size > FARTHEST:
+            return np.inf  # beyond what the nodes resolve, and far beyond any use
 
         nodes, weights = np.polynomial.legendre.leggauss(32)
         line, eye = Gaussian([0.0], [[1.0 / curvature]]), torch.eye(2, dtype=torch.float64).repeat(len(nodes), 1)

@@ -212,6 +212,17 @@ def test_a_power_law_comes_back(exponent: float) -> None:
     assert fit is not None and abs(fit.exponent - exponent) < 1e-12 and fit.low <= exponent <= fit.high and fit.used == 8
 
 
+def test_an_equality_in_a_step_size_is_compared_with_where_the_slopes_tend() -> None:
+    """x^2 (1 + b x) drifts and is of order 2; what tends elsewhere is not, however near its mean slope comes."""
+    x = np.geomspace(0.01, 0.08, 4)
+    for b in (-1.0, 0.5, 1.0, 2.0):
+        rows = points(x, x**2 * (1 + b * x))
+        assert judge_rate(rows, 2.0, "equal", small=True).word == "holds"
+    for exponent, b, power in ((1.9, 1.0, 1.0), (1.9, 0.3, 0.5), (1.8, 5.0, 0.25), (2.1, -0.3, 1.0)):
+        found = judge_rate(points(x, x**exponent * (1 + b * x**power)), 2.0, "equal", small=True)
+        assert found.word != "holds", (exponent, b, power, found)
+
+
 def test_a_plateau_and_a_transient_are_left_out() -> None:
     x = np.geomspace(1e-4, 1, 13)
     plateau = fit_exponent(points(x, np.maximum(x, 2e-3)))

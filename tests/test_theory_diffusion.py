@@ -239,13 +239,19 @@ def test_girsanov_term_by_term_on_a_gaussian() -> None:
     """The closed form against the quadrature on the line; the injected error adds ``e^2 int g^2/2``; no step, no gap."""
     target = Gaussian([0.4], [[0.3]])
     sampler = ReverseExponential(8, 2.0, stop=0.05, error=0.3)
-    closed = drift_gap(sampler, target)
-    line = drift_gap(sampler, GaussianMixture([1.0], [[0.4]], [[[0.3]]]))
-    assert np.abs(closed / line - 1).max() < 1e-9
-    plain = drift_gap(dataclasses.replace(sampler, error=0.0), target)
+    closed, error = drift_gap(sampler, target)
+    line, _ = drift_gap(sampler, GaussianMixture([1.0], [[0.4]], [[[0.3]]]))
+    assert np.abs(closed / line - 1).max() < 1e-9 and (error < 1e-3 * closed).all()
+    plain, _ = drift_gap(dataclasses.replace(sampler, error=0.0), target)
     assert np.allclose(closed - plain, 0.3**2 * -np.diff(sampler.times), rtol=1e-9)
-    fine = drift_gap(ReverseExponential(800, 2.0, stop=0.05), target)
+    fine, _ = drift_gap(ReverseExponential(800, 2.0, stop=0.05), target)
     assert fine.sum() < 0.02 * plain.sum()
+
+
+def test_girsanov_is_not_refuted_by_its_own_quadrature() -> None:
+    """A few long steps down to small times, where the integrand is stiff."""
+    case = on_normal(ReverseExponential(4, 3.0, stop=1e-3), "prior", (0, 4), Gaussian.isotropic(2, 1e-3))
+    assert word(build("theorem", "em-girsanov", {}), case) == "holds"
 
 
 def test_girsanov_holds_and_can_fail() -> None:

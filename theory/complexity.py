@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # its parts are loaded where they are used
 
-from ..errors import Diverged
+from ..errors import Diverged, Unsupported
 from ..laws.normal import AffineMap, Normal
 
 #: A step size that never gets there.
@@ -50,6 +50,8 @@ def fewest(search: Callable[[float], Search], sizes: np.ndarray, reach: float) -
         return n + 1
 
     counts = [steps(float(h)) for h in sizes]
+    if min(counts) == NEVER:
+        raise Unsupported(f"no step size from {sizes[-1]:.3g} to {sizes[0]:.3g} comes as near as {reach:.3g}: ask for less accuracy")
     i = int(np.argmin(counts))
     around = np.log([sizes[min(i + 1, len(sizes) - 1)], sizes[max(i - 1, 0)]])
     best = scipy.optimize.minimize_scalar(lambda u: np.log(steps(float(np.exp(u)))), bounds=tuple(around), method="bounded", options={"maxiter": 25})

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..metrics.base import Estimate
 from ..metrics.kl import KL
+from ..metrics.w2 import W2
 from ..samplers.diffusion.reverse import Reverse
 from .base import Case, Rate, Source
 from .reverse_sde import as_law
@@ -44,7 +45,19 @@ class _Split(Rate):
         sampler = case.sampler
         if not isinstance(sampler, Reverse):
             return [f"a sampler that runs a forward process on positions backwards, got {sampler.name}"]
-        return [] if case.steps[-1] == sampler.steps else [f"runs to the end of its schedule (steps: [{sampler.steps}])"]
+        unmet = [] if case.steps[-1] == sampler.steps else [f"runs to the end of its schedule (steps: [{sampler.steps}])"]
+        return unmet + ([] if sampler.score == "oracle" else ["the oracle score, with what error it is given (score: oracle)"])
+
+    @staticmethod
+    def exact_start(case: Case) -> list[str]:
+        """Unmet where the start is not the forward law at the horizon."""
+        away = W2().between(case.start, as_law(case.start, case.sampler.origin(case.target))).value
+        return [] if away < 1e-7 else ["starts at the forward law (start: forward)"]
+
+    @staticmethod
+    def no_error(case: Case) -> list[str]:
+        """Unmet where an error is added to the score."""
+        return ["no error of the score (error: 0)"] if getattr(case.sampler, "error", 0.0) > 0 else []
 
     @abstractmethod
     def abscissa_of(self, sampler: Reverse, case: Case) -> float:
@@ -71,6 +84,10 @@ class RateDiffusionHorizon(_Split):
     sense: ClassVar[Literal["equal", "at most", "at least"]] = "at most"
     correction: ClassVar[float | None] = 2.0
     abscissa: ClassVar[str] = "exp(T)"
+    samplers: ClassVar[tuple[str, ...]] = ("flow_adaptive",)
+
+    def hypotheses(self, case: Case) -> list[str]:
+        return super().hypotheses(case) or self.no_error(case)
 
     def abscissa_of(self, sampler: Reverse, case: Case) -> float:
         return float(1.0 / sampler.forward.scale(sampler.horizon))
@@ -87,6 +104,9 @@ class RateDiffusionStep(_Split):
     sense: ClassVar[Literal["equal", "at most", "at least"]] = "at least"
     abscissa: ClassVar[str] = "step size h"
 
+    def hypotheses(self, case: Case) -> list[str]:
+        return super().hypotheses(case) or self.no_error(case) or self.exact_start(case)
+
     def abscissa_of(self, sampler: Reverse, case: Case) -> float:
         return (sampler.horizon - sampler.stop) / sampler.steps
 
@@ -100,6 +120,14 @@ class RateDiffusionDim(_Split):
     stated: ClassVar[float] = 1.0
     abscissa: ClassVar[str] = "dimension d"
 
+    def hypotheses(self, case: Case) -> list[str]:
+        unmet = super().hypotheses(case) or self.no_error(case)
+        if unmet or case.target.moments is None or not case.target.is_gaussian:
+            return unmet or ["a Gaussian that is a power of one on the line"]
+        mean, cov = (moment.numpy() for moment in case.target.moments)
+        alike = np.ptp(mean) <= 1e-12 * (1 + abs(mean[0])) and np.abs(cov - cov[0, 0] * np.eye(len(cov))).max() <= 1e-12 * cov[0, 0]
+        return [] if alike else ["a Gaussian that is a power of one on the line"]
+
     def abscissa_of(self, sampler: Reverse, case: Case) -> float:
         return float(case.dim)
 
@@ -112,6 +140,9 @@ class RateDiffusionScore(_Split):
     statement: ClassVar[str] = "KL grows like e^2 in the L2 error e of the score"
     stated: ClassVar[float] = 2.0
     abscissa: ClassVar[str] = "L2 error of the score"
+
+    def hypotheses(self, case: Case) -> list[str]:
+        return super().hypotheses(case) or self.exact_start(case)
 
     def abscissa_of(self, sampler: Reverse, case: Case) -> float:
         return sampler.error if sampler.error > 0 else float(np.nan)

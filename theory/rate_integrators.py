@@ -35,7 +35,7 @@ class _Order(Rate):
         return [(case.h, W2()(case.stationary, case.target))]
 
     def judge(self, rows: Sequence[Row]) -> Verdict:
-        return judge_rate(rows, self.stated if self.claimed is None else self.claimed, "equal")
+        return judge_rate(rows, self.stated if self.claimed is None else self.claimed, "equal", small=True)
 
 
 @dataclass(frozen=True)

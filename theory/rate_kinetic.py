@@ -76,7 +76,10 @@ class _Complexity(Rate):
         root, d = case.constant("m") ** 0.5, case.dim
         start = Normal(np.full(d, self.mean), self.variance * np.eye(d))
         n = fewest(lambda h: _search(case, start, h), case.constant("M") ** -0.5 * np.geomspace(2.0, 2e-5, 18), eps / root)
-        log = float(np.log(root * W2()(start, case.target).value / eps))
+        away = root * W2()(start, case.target).value
+        if away <= eps:
+            raise InvalidInput(f"eps must be below the distance of the start, sqrt(m) W2 = {away:.6g}, got {eps:g}")
+        log = float(np.log(away / eps))
         side: Literal["exact", "upper"] = "upper" if case.sampler.name == "randomized_midpoint" else "exact"
         return Estimate(n / log, (n - 1) / log, (n + 1) / log, side=side)
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..laws.moments import Coordinates, pair
+from ..laws.moments import Coordinates, pair, settled
 from ..laws.normal import Normal
 from ..metrics.base import Estimate
+from ..samplers.randomized_midpoint import RandomizedMidpoint
 from .base import Case, Rate, Source
 from .rate_kinetic import SHEN
 from .verdict import Row, Verdict, judge_rate
@@ -42,9 +43,9 @@ class _Order(Rate):
     def stationary(self, case: Case) -> tuple[float, float]:
         """(``E|X - X*|^2``, ``sum_i |Var X_i - Var X*_i|``)."""
         square = variance = 0.0
-        d = case.dim
+        d, sampler = case.dim, settled(case.sampler, case.target)
         for curvature in Coordinates.of(case.target, Normal(np.zeros(d), np.eye(d))).curvatures:
-            one = pair(case.sampler, float(curvature))
+            one = pair(sampler, float(curvature))
             moments = one.step.stationary().mean
             square += one.square(moments)
             variance += abs(one.variance(moments) - 1.0 / float(curvature))
@@ -64,11 +65,13 @@ class OrderMidpoint(_Order):
     source: ClassVar = SHEN
     stated: ClassVar[float] = 1.5
     correction: ClassVar[float | None] = -1.0
+    abscissa: ClassVar[str] = "step in units of the fastest oscillation, h sqrt(M/mass)"
     quantity: ClassVar[str] = "distance of the coupling"
 
     def points(self, case: Case) -> list[tuple[float, Estimate]]:
         value = self.stationary(case)[0] ** 0.5
-        return [(case.h, Estimate(value, value * (1 - 1e-9), value * (1 + 1e-9), side="upper"))]
+        assert isinstance(case.sampler, RandomizedMidpoint)
+        return [(case.h * (case.constant("M") / case.sampler.mass) ** 0.5, Estimate(value, value * (1 - 1e-9), value * (1 + 1e-9), side="upper"))]
 
 
 @dataclass(frozen=True)

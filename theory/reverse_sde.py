@@ -47,7 +47,8 @@ class _Marginals(Rate):
         assert isinstance(sampler, Reverse)
         unmet = [] if sampler.score == "oracle" and sampler.error == 0 else ["the oracle score (score: oracle, error: 0)"]
         away = W2().between(case.start, as_law(case.start, sampler.origin(case.target))).value
-        return unmet + ([] if away < 1e-7 else ["starts at the forward law (start: forward)"])
+        unmet += [] if away < 1e-7 else ["starts at the forward law (start: forward)"]
+        return unmet + ([] if case.steps[-1] > 0 else ["records a step"])
 
     def points(self, case: Case) -> list[tuple[float, Estimate]]:
         sampler = case.sampler
@@ -61,7 +62,7 @@ class _Marginals(Rate):
         return [((sampler.horizon - sampler.stop) / sampler.steps, worst)]
 
     def judge(self, rows: Sequence[Row]) -> Verdict:
-        return judge_rate(rows, self.stated if self.claimed is None else self.claimed, self.sense, self.correction)
+        return judge_rate(rows, self.stated if self.claimed is None else self.claimed, self.sense, self.correction, small=True)
 
 
 @dataclass(frozen=True)

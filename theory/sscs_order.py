@@ -11,11 +11,13 @@ from ..laws.normal import Normal, position
 from ..laws.phase import line
 from ..laws.propagate import Law
 from ..metrics.base import Estimate
+from ..metrics.tv import TV
 from ..metrics.w2 import W2
 from ..samplers.diffusion.reverse_phase import ReversePhase
 from ..samplers.diffusion.sscs import SSCS
 from ..targets.base import Target
 from .base import Case, Rate, Source
+from .reverse_sde import as_law
 from .verdict import Row, Verdict, judge_rate
 
 
@@ -57,7 +59,8 @@ class _PhaseOrder(Rate):
         unmet = [] if sampler.score == "oracle" and sampler.error == 0 else ["the oracle score (score: oracle, error: 0)"]
         if getattr(case.start, "joint", None) is None:
             return [*unmet, "starts at the forward law (start: forward)"]
-        away = W2().between(case.start, _positions(case.start, sampler.origin(case.target), case.dim)).value
+        joint = case.start.joint  # type: ignore[union-attr]
+        away = (TV() if isinstance(joint, Grid) else W2()).between(joint, as_law(joint, sampler.origin(case.target))).value
         unmet += [] if away < 1e-6 else ["starts at the forward law (start: forward)"]
         return unmet + ([] if case.steps[-1] == sampler.steps else [f"runs to the end of its schedule (steps: [{sampler.steps}])"])
 
@@ -68,7 +71,7 @@ class _PhaseOrder(Rate):
         return [((sampler.horizon - sampler.stop) / sampler.steps, W2().between(last, there))]
 
     def judge(self, rows: Sequence[Row]) -> Verdict:
-        return judge_rate(rows, self.stated if self.claimed is None else self.claimed, self.sense, self.correction)
+        return judge_rate(rows, self.stated if self.claimed is None else self.claimed, self.sense, self.correction, small=True)
 
 
 @dataclass(frozen=True)

@@ -225,13 +225,16 @@ def fit_exponent(rows: Sequence[Row]) -> Fit | None:
 
 
 def _limit(slopes: np.ndarray) -> float | None:
-    """Where local slopes tend that change in one direction by ever less towards one end (Aitken's extrapolation from the three
-    nearest to it), and half as far again; None where they do not."""
+    """Where local slopes tend at small x, and half as far again: Aitken's extrapolation from the three smallest x, if the slopes
+    change in one direction, by at most three quarters of the change before; never farther than they have come. Else None."""
     if len(slopes) < 3 or not (np.all(np.diff(slopes) > 0) or np.all(np.diff(slopes) < 0)):
         return None
-    far, middle, near = min((slopes[:3][::-1], slopes[-3:]), key=lambda three: float(abs(three[2] - three[1])))
+    near, middle, far = slopes[:3]
     first, second = middle - far, near - middle
-    return float(near + 1.5 * second**2 / (first - second)) if abs(second) < 0.95 * abs(first) else None
+    if abs(second) > 0.75 * abs(first):
+        return None
+    reach = min(1.5 * second**2 / abs(first - second), float(np.ptp(slopes)))
+    return float(near + np.sign(second) * reach)
 
 
 #: Largest coefficient of the first term that a corrected fit leaves out, in log y: expansions in x^-order whose coefficients
@@ -263,13 +266,19 @@ def fit_corrected(rows: Sequence[Row], order: float) -> Fit | None:
     return Fit(float(solution[1]), float(solution[1]) - half, float(solution[1]) + half, len(good), regime, float(solution[2]))
 
 
-def judge_rate(rows: Sequence[Row], stated: float, sense: Literal["equal", "at most", "at least"], correction: float | None = None) -> Verdict:
-    """Compares the fitted exponent's interval with the stated one."""
+def judge_rate(
+    rows: Sequence[Row], stated: float, sense: Literal["equal", "at most", "at least"], correction: float | None = None, small: bool = False
+) -> Verdict:
+    """Compares the fitted exponent's interval with the stated one.
+
+    Arguments:
+        small: whether the exponent is that of x to zero (a step size): an equality is then compared with where the slopes tend.
+    """
     fit = fit_exponent(rows) if correction is None else fit_corrected(rows, correction)
     if fit is None:
         return Verdict("inconclusive", stated=stated, why="fewer than three points are resolved above the floor")
     low, high = fit.low, fit.high
-    if sense == "equal" and fit.limit is not None:  # the exponent is where the local slopes tend, not their mean
+    if small and sense == "equal" and fit.limit is not None:  # the exponent is where the local slopes tend, not their mean
         low, high = min(low, fit.limit), max(high, fit.limit)
     common = {"stated": stated, "exponent": fit.exponent, "low": low, "high": high, "judged": fit.used}
     if high - low > 2 * RESOLUTION:

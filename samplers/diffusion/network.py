@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -147,6 +148,12 @@ def _found(path: Path) -> Path:
     """The file itself, or where there is none the one of this name that comes with the experiments."""
     shipped = Path(__file__).parents[2] / "experiments" / path
     return shipped if not path.is_absolute() and not path.exists() and shipped.exists() else path
+
+
+def fingerprint_of(path: str | Path) -> str:
+    """Hash of the content of a checkpoint's file; empty where there is none."""
+    found = _found(Path(path))
+    return hashlib.sha256(found.read_bytes()).hexdigest()[:16] if found.is_file() else ""
 
 
 def load(path: str | Path, dim: int, forward: Forward | PhaseSpaceSDE | None = None) -> ScoreNetwork:

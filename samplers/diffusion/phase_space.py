@@ -131,6 +131,8 @@ class PhaseSpaceSDE(ABC):
         """
         tau = self.schedule.integral(torch.tensor(t, dtype=torch.float64) if isinstance(t, (int, float)) else t)
         if since != 0.0:
+            if not 0.0 <= since <= float(torch.as_tensor(t).min()):
+                raise InvalidInput(f"since must lie between 0 and t = {float(torch.as_tensor(t).min()):g}, got {since}")
             tau = tau - self.schedule.integral(since)
         (a_xx, a_xp), (a_px, a_pp) = self.drift
         a, k, mass, c_xp = -0.5 * (a_xx + a_pp), 0.5 * (a_xx - a_pp), self.mass, self.noise_cov[0][1]

@@ -20,6 +20,9 @@ from .forward import VE, VP, Forward, SubVP
 from .phase_space import PhaseSpaceSDE
 from .schedule import Constant, Linear
 
+#: Scales below this, and variances above its inverse, are refused: squares of them overflow.
+FAINTEST = 1e-60
+
 SPACINGS = ("uniform", "quadratic", "geometric")
 
 
@@ -54,7 +57,7 @@ class Reverse(Scheduled):
     def __post_init__(self) -> None:
         admit_run(self.steps, self.horizon, self.stop, self.spacing)
         admit_error(self.error)
-        _ = self.forward
+        admit_reach(self.forward)
 
     @cached_property
     def forward(self) -> Forward:
@@ -64,7 +67,7 @@ class Reverse(Scheduled):
         positive(last, "last")
         if self.process == "ve":
             if not self.first < last:
-                raise InvalidInput(f"last must be above first = {self.first:g}, sigma at the horizon above sigma at 0, got {self.last}")
+                raise InvalidInput(f"last must be above first = {self.first:g}, sigma at the horizon above sigma at 0, got {last:g}")
             return VE(self.horizon, self.first, last)
         processes = {"vp": VP, "sub_vp": SubVP}
         if self.process not in processes:
@@ -140,6 +143,18 @@ def admit_run(steps: int, horizon: float, stop: float, spacing: str) -> None:
         raise InvalidInput("spacing must not be geometric where stop is 0: its times would be infinitely many")
 
 
+def admit_reach(forward: Forward) -> None:
+    """Raise one line where nothing of x_0 is left at the horizon, or the noise there is beyond all numbers."""
+    try:
+        scale, variance = forward.scale(forward.horizon), forward.variance(forward.horizon)
+    except OverflowError:
+        scale, variance = 0.0, math.inf
+    if scale < FAINTEST:
+        raise InvalidInput(f"horizon must leave something of x_0, a(T) at least {FAINTEST:g}, got {forward.horizon:g} with a(T) = {scale:.3g}")
+    if not variance < 1.0 / FAINTEST:
+        raise InvalidInput(f"last must be smaller: the variance at the horizon is {variance:.3g}, and at most {1 / FAINTEST:g} is carried")
+
+
 def admit_error(error: float) -> None:
     """Raise one line unless it is the norm of an error."""
     if not 0 <= error < math.inf:
@@ -158,5 +173,5 @@ def admit_score(score: str, target: Target, forward: Forward | PhaseSpaceSDE | N
 
 def whole(value: int, what: str, least: int = 1) -> None:
     """Raise one line unless `value` is a whole number of at least `least`."""
-    if not (isinstance(value, int) and value >= least):
-        raise InvalidInput(f"{what} must be a whole number of at least {least}, got {value}")
+    if isinstance(value, bool) or not (isinstance(value, (int, np.integer)) and value >= least):
+        raise InvalidInput(f"{what} must be a whole number of at least {least}, got {value!r}")
