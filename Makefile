@@ -9,7 +9,7 @@ PARTS  := targets samplers laws metrics theory experiments
 
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo install test bench bench-peers lint format typecheck targets-page kinetic-page clean
+.PHONY: help demo install test bench bench-peers lint format typecheck targets-page kinetic-page diffusion-page clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -54,6 +54,9 @@ targets-page: $(READY) ## write docs/targets.md and its pictures from the target
 
 kinetic-page: $(READY) ## write docs/kinetic.md and its pictures: friction in pictures, samplers side by side (minutes)
 	$(BIN)/python docs/build_kinetic.py
+
+diffusion-page: $(READY) ## write docs/diffusion.md and its pictures: reverse diffusions, term by term (minutes)
+	$(BIN)/python docs/build_diffusion.py
 
 clean: ## remove what can be made again (.venv, caches); runs of experiments are kept
 	rm -rf .venv .venv-peers .mypy .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks build dist *.egg-info

@@ -50,6 +50,7 @@ PARTS = (
     "sscs",
     "phase",
     "annealed",
+    "rdmc",
 )
 ORDER = ("violated", "inconclusive", "holds", "not applicable")
 

@@ -280,7 +280,7 @@ def test_theorems_that_pages_name_exist(page: str) -> None:
     known = set(components.names("theorem"))
     named = set(
         re.findall(
-            r"`((?:ld|ula|ineq|mala|mh|prox|rate|gap|recipe|irreversible|cld|psld|klmc|baoab|sm|ddpm|reverse|ou|em|error|sscs|phase|annealed)-[a-z0-9-]+)`",
+            r"`((?:ld|ula|ineq|mala|mh|prox|rate|gap|recipe|irreversible|cld|psld|klmc|baoab|sm|ddpm|reverse|ou|em|error|sscs|phase|annealed|rdmc)-[a-z0-9-]+)`",
             (ROOT / page).read_text(encoding="utf-8"),
         )
     )
