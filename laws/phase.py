@@ -13,7 +13,7 @@ from ..errors import Unsupported
 from ..samplers.base import Momentum, Sampler, Transfer
 from ..targets.base import DEPTH, Target
 from ..targets.mesh import Mesh
-from .grid import NUFFT_EPS, Grid, dense_step, nufft_step, outside, read_off
+from .grid import NUFFT_EPS, WIDE, Grid, dense_step, nufft_step, outside, read_off
 from .normal import phase, placed
 
 Operator = Callable[[np.ndarray], np.ndarray]
@@ -84,7 +84,7 @@ def _transfer(mesh: Mesh, moved: np.ndarray, cov: np.ndarray) -> Transfer:
         if still[1 - axis] and not cov.any() and alike(shift[..., axis], axis):
             return Transfer(_shear(mesh, shift.take(0, axis=axis)[:, axis], axis), leave, lambda p: np.full(p.shape, 2e-15 * float(np.abs(p).max())))
     momentum = moved.reshape(*mesh.shape, 2)[..., 1]
-    if still[0] and not cov[0].any() and alike(momentum, 0) and cov[1, 1] >= (0.7 * mesh.spacing[1]) ** 2:
+    if still[0] and not cov[0].any() and alike(momentum, 0) and cov[1, 1] >= (WIDE * mesh.spacing[1]) ** 2:
         row = Mesh(mesh.lo[1:], mesh.hi[1:], mesh.n)
         kernel = dense_step(row, momentum[0][:, None], cov[1:, 1:])
         return Transfer(lambda p: np.asarray(kernel(p.reshape(mesh.shape).T).T).ravel(), leave)

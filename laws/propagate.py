@@ -14,7 +14,7 @@ from ..samplers.base import Sampler, Transfer
 from ..targets.base import Target
 from ..targets.mesh import Mesh
 from .coupling import Coupled, simulate_pairs
-from .flow import Flow, noiseless
+from .flow import Flow, noiseless, stretched
 from .grid import DENSE_NODES, Grid, additive_step, advance, grid_step, resolved
 from .normal import AffineMap, Normal, affine_map, lifted, position
 from .particles import Particles, Progress, simulate
@@ -121,7 +121,11 @@ def grid_by_steps(start: Grid, sampler: Sampler, target: Target, ks: list[int]) 
             continue
         if flow is not None:
             law, flow = flow.law(), None
-        law = advance(law, carried(law, kernel, target)[1], 1)
+        variance = stretched(law, kernel, target) if target.dim == 1 and law.dim == 1 and len(kernel.stages) == 1 else None
+        if variance is not None:  # a map that stretches what a mesh resolves beyond what its noise smooths
+            law = Flow.of(law).then(kernel, target).law(variance)
+        else:
+            law = advance(law, carried(law, kernel, target)[1], 1)
     return out
 
 

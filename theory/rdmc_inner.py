@@ -37,7 +37,7 @@ class RDMCInner(Rate):
         claimed: None: the stated exponent. Else another one, a negative control.
     """
 
-    statement: ClassVar[str] = "(int E|S - grad log p_t|^2 dt)^1/2 ~ n^-1/2 in the number n of inner points"
+    statement: ClassVar[str] = "the L2 error of the estimated score falls like n^(-1/2) in the number n of inner points"
     source: ClassVar = Source(
         "Reverse diffusion Monte Carlo", "Huang, Dong, Hao, Ma, Zhang", 2024, "Lemma 1 and section 4", "https://arxiv.org/abs/2307.02037"
     )

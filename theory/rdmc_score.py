@@ -42,7 +42,7 @@ class RDMCScore(Identity):
         instants: at least 1, evenly chosen among the sampler's times t > 0.
     """
 
-    statement: ClassVar[str] = "grad log p_t(x) = E_q[(e^-t x_0 - x)/(1 - e^-2t)] = e^t E_q[-grad V(x_0)]"
+    statement: ClassVar[str] = "grad log p_t(x) = E_q[(exp(-t) x_0 - x)/(1 - exp(-2t))] = exp(t) E_q[-grad V(x_0)]"
     source: ClassVar = Source(
         "Reverse diffusion Monte Carlo",
         "Huang, Dong, Hao, Ma, Zhang",
