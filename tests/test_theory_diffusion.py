@@ -256,7 +256,7 @@ def test_girsanov_term_by_term_on_a_gaussian() -> None:
     sampler = ReverseExponential(8, 2.0, stop=0.05, error=0.3)
     closed, error = drift_gap(sampler, target)
     line, _ = drift_gap(sampler, GaussianMixture([1.0], [[0.4]], [[[0.3]]]))
-    assert np.abs(closed / line - 1).max() < 1e-9 and (error < 1e-3 * closed).all()
+    assert np.abs(closed / line - 1).max() < 1e-9 and (error < 2e-3 * closed).all()
     plain, _ = drift_gap(dataclasses.replace(sampler, error=0.0), target)
     assert np.allclose(closed - plain, 0.3**2 * -np.diff(sampler.times), rtol=1e-9)
     fine, _ = drift_gap(ReverseExponential(800, 2.0, stop=0.05), target)

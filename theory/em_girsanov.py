@@ -19,10 +19,10 @@ from .base import Bound, Case, Source
 from .reverse_sde import as_law
 
 #: Gauss-Hermite nodes of the forward noise; nodes on the line; relative error of the time integral that is asked for.
-NOISES, NODES, ACCURACY = 24, 961, 1e-4
+NOISES, NODES, ACCURACY = 24, 321, 1e-3
 
 #: Gauss-Legendre nodes in time, per step: doubled from the first to the last until the accuracy is met.
-FIRST, LAST = 4, 256
+FIRST, LAST = 3, 192
 
 
 def drift_gap(sampler: Reverse, target: Target) -> tuple[np.ndarray, np.ndarray]:

@@ -125,7 +125,8 @@ class ScoreNetwork:
         if x.shape[1] != width:
             raise InvalidInput(f"x must have rows of {width} numbers, those of {self.process.name} in dimension {self.dim}, got {x.shape[1]}")
         level = _level(self.process, float(t)).to(x)
-        found = self.at(x, level, self._evaluated(x))
+        with torch.no_grad():  # else a chain of steps would keep the graph of all of them
+            found = self.at(x, level, self._evaluated(x))
         return torch.cat((torch.zeros_like(found), found), 1) if isinstance(level, PhaseLevel) and self.process.name == "cld" else found
 
     def _evaluated(self, x: Batch) -> nn.Module:
