@@ -60,6 +60,7 @@ class _PhaseOrder(Rate):
         if getattr(case.start, "joint", None) is None:
             return [*unmet, "starts at the forward law (start: forward)"]
         joint = case.start.joint  # type: ignore[union-attr]
+        assert isinstance(joint, (Grid, Normal))
         away = (TV() if isinstance(joint, Grid) else W2()).between(joint, as_law(joint, sampler.origin(case.target))).value
         unmet += [] if away < 1e-6 else ["starts at the forward law (start: forward)"]
         return unmet + ([] if case.steps[-1] == sampler.steps else [f"runs to the end of its schedule (steps: [{sampler.steps}])"])
