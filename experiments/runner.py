@@ -88,18 +88,16 @@ def conclude(experiment: Experiment, store: Store, cells: dict[int, pd.DataFrame
 
 
 def _key(point: Point) -> str:
-    """Content of the point, the source of mixrate and of the plugins, and the versions of the components in use."""
+    """Content of the point and of the network it names, the source of mixrate and of the plugins, the versions of the components."""
     parts = [("target", point.target.name), ("sampler", point.sampler.name)]
     parts += [("metric", m.name) for m in point.metrics] + [("theorem", t.id) for t in point.theorems]
-    score = point.sampler.params.get("score")
+    score, network = point.sampler.params.get("score"), ""
     if isinstance(score, str) and score != "oracle":  # a network at this path may be trained anew
         from ..samplers.diffusion.network import fingerprint_of
 
-        versions_of_files = fingerprint_of(score)
-    else:
-        versions_of_files = ""
+        network = fingerprint_of(score)
     versions = {name: find(kind, name.split(".")[0]).version for kind, name in parts}  # type: ignore[arg-type, attr-defined]
-    return key_of(point.key, FORMAT, fingerprint(), plugin_fingerprint(), versions, versions_of_files)
+    return key_of(point.key, FORMAT, fingerprint(), plugin_fingerprint(), versions, network)
 
 
 def cell_path(experiment: Experiment, point: Point, out: Path) -> Path:

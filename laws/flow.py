@@ -1,4 +1,4 @@
-"""A density on the line pushed along a map without noise."""
+"""A density on the line pushed along a map from a finer mesh: flows without noise, and steps that stretch more than their noise smooths."""
 
 from __future__ import annotations
 
