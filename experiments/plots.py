@@ -13,14 +13,13 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from . import drawing
+from . import budgeted, drawing, work_precision
 from .curves import SYMBOLS, Curve, curves, swept
 from .drawing import PENS, RED, THIN
 from .rate_plot import rate
 from .result import Result, records
 from .stacked import splits, stacked
 from .typeset import quantity, typeset
-from .work_precision import diagrams
 
 #: Names of the figures of a folder, in order.
 INDEX = "index.json"
@@ -48,8 +47,11 @@ def figures(result: Result) -> dict[str, Figure]:
                 found[_slug(name)] = rate(result, verdict, rows, title)
             elif len(rows) > 1:
                 found[_slug(name)] = _identity(result, verdict, rows, title)
-        compared = diagrams(result)
-        found |= {_slug(f"work-precision-{what}-{setting}"): figure for (what, setting), figure in compared.items()}
+        compared = budgeted.diagrams(result)
+        found |= {_slug(f"equal-cost-{what}-{setting}"): figure for (what, setting), figure in compared.items()}
+        if not compared:
+            compared = work_precision.diagrams(result)
+            found |= {_slug(f"work-precision-{what}-{setting}"): figure for (what, setting), figure in compared.items()}
         bounded = {*ok.loc[ok["kind"] == "bound", "quantity"], *(what for what, _ in compared)}
         metrics = ok[(ok["check"] < 0) & ~ok["quantity"].isin(bounded)]
         for what, rows in metrics.groupby("quantity", sort=False):

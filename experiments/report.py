@@ -15,6 +15,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from . import budgeted
 from .curves import label, swept
 from .plots import pictures
 from .rate_plot import interval
@@ -63,6 +64,7 @@ def _experiment(result: Result) -> dict[str, Any]:
     """What the page says of one run."""
     figures = pictures(result)
     verdicts = [_verdict(row, result) for row in records(result.verdicts)]
+    compared = budgeted.tables(result)
     cells = result.table["index"].nunique()
     return {
         "name": result.name,
@@ -70,7 +72,8 @@ def _experiment(result: Result) -> dict[str, Any]:
         "claim": Markup(typeset(result.claim)),
         "yaml": result.yaml,
         "verdicts": verdicts,
-        "values": [] if verdicts else list(_values(result)),
+        "values": [] if verdicts or compared else list(_values(result)),
+        "compared": compared,
         "figures": [Markup(picture.replace("<svg ", f'<svg aria-label="{escape(name)}" ', 1)) for name, picture in figures.items()],
         "left_out": list(_left_out(result)),
         "run": Markup(" · ").join([f"{cells} cell{'s' * (cells != 1)}", f"{len(result.table)} rows", *_cost(result), *_versions(result.folder)]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,10 @@ def contests(result: Result) -> Iterator[tuple[str, str, pd.DataFrame]]:
     The rows have, besides those of the table, a `contestant` (the sampler by name, and by its other parameters where those vary) and
     its `step`; seeds are averaged. Nothing where the sweep does not vary both the sampler and its step size.
     """
-    specs = dict(_specs(result))
-    names = {spec["name"] for spec in specs.values()}
-    named = {index: _contestant(spec, list(specs.values())) for index, spec in specs.items()}
-    steps = pd.DataFrame({"contestant": named, "step": {i: float(spec.get("step_size", np.nan)) for i, spec in specs.items()}})
+    of_cell = dict(specs(result))
+    names = {spec["name"] for spec in of_cell.values()}
+    named = {index: contestant(spec, list(of_cell.values())) for index, spec in of_cell.items()}
+    steps = pd.DataFrame({"contestant": named, "step": {i: float(spec.get("step_size", np.nan)) for i, spec in of_cell.items()}})
     if len(names) < 2 or steps.groupby("contestant")["step"].nunique().max() < 2:
         return
     rows = result.table[(result.table["check"] < 0) & (result.table["status"] == "ok") & (result.table["scores"] > 0)]
@@ -53,7 +53,7 @@ def contests(result: Result) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield str(what), label(others, part), _over_seeds(part)
 
 
-def _specs(result: Result) -> Iterator[tuple[int, dict[str, Any]]]:
+def specs(result: Result) -> Iterator[tuple[int, dict[str, Any]]]:
     """The sampler of every cell: that of the file, as the sweep changes it."""
     base = Document.parse(result.yaml, result.name).data["sampler"]
     for cell in records(result.table.drop_duplicates("index")):
@@ -65,10 +65,11 @@ def _specs(result: Result) -> Iterator[tuple[int, dict[str, Any]]]:
         yield cell["index"], {**spec, **moved}
 
 
-def _contestant(spec: dict[str, Any], specs: list[dict[str, Any]]) -> str:
-    """A sampler's name, with what tells it from others of that name, the step size apart."""
-    same = [s for s in specs if s["name"] == spec["name"]]
-    varied = [k for k in spec if k not in ("name", "step_size") and any(s.get(k) != spec[k] for s in same)]
+def contestant(spec: dict[str, Any], everything: list[dict[str, Any]], tuned: Sequence[str] = ("step_size",)) -> str:
+    """A sampler's name, with what tells it from others of that name, the numbers apart by which it is tuned."""
+    same = [s for s in everything if s["name"] == spec["name"]]
+    numbers = [k for k, v in spec.items() if k in tuned and not isinstance(v, (str, bool))]
+    varied = [k for k in spec if k != "name" and k not in numbers and any(s.get(k) != spec[k] for s in same)]
     words = [f"{k.replace('_', ' ')} = {plain(v) if isinstance(v, (int, float)) else v}" for k, v in spec.items() if k in varied]
     return ", ".join([spec["name"].replace("_", " ").replace(".", " "), *words])
 

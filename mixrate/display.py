@@ -115,6 +115,7 @@ def table_of(*columns: str, title: str = "") -> Table:
 
 def verdicts(results: Sequence[Result]) -> None:
     """The verdicts of each experiment, one line per entry of its `theorems`."""
+    from .experiments import budgeted
     from .experiments.result import COLUMNS, records
 
     for result in results:
@@ -136,7 +137,8 @@ def verdicts(results: Sequence[Result]) -> None:
                 str(row["judged"]),
                 row["why"],
             )
-        if result.verdicts.empty:
+        compared = budgeted.tables(result)
+        if result.verdicts.empty and not compared:
             final = result.table.groupby(["index", "quantity"], sort=False).tail(1)
             swept = list(result.table.columns[len(COLUMNS) :])
             table = table_of(*swept, "metric", "at step", "value", "interval", "floor", title=result.title)
@@ -146,7 +148,12 @@ def verdicts(results: Sequence[Result]) -> None:
                 table.add_row(*[str(last[path]) for path in swept], *numbers)
             if len(final) > MOST_ROWS:
                 table.caption = f"{len(final) - MOST_ROWS} more rows are in the report"
-        terminal().print(table)
+        if compared:
+            terminal().print(f"{escape(result.title)}: the best settings of each sampler", style="bold")
+        for entry in compared:
+            terminal().print(escape("\n".join([f"  {entry['title']}", *(f"    {sentence}" for sentence in entry["words"])])))
+        if len(result.verdicts) or not compared:
+            terminal().print(table)
 
 
 def ledger(results: Sequence[Result], ids: Sequence[str]) -> None:

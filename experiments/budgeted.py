@@ -1,0 +1,216 @@
+"""Samplers at equal cost: the best of each within a budget of evaluations, over seeds, in a figure and in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from scipy import special
+
+from . import drawing
+from .components import build
+from .curves import label, swept
+from .drawing import PENS, plain
+from .result import Result
+from .typeset import quantity, typeset
+from .work_precision import MORE, NOT_DISTANCES, contestant, specs
+
+#: Numbers by which a sampler is tuned, or spends more: they do not make another contestant. All other parameters do.
+TUNED = (
+    "step_size", "scale", "friction", "steps", "horizon", "stop", "leapfrog_steps", "levels", "inner", "moves", "replicas", "hottest", "width",
+    "inner_chains", "inner_steps", "inner_step", "initial_steps", "initial_step", "budget", "least", "largest", "least_ess", "least_acceptance",
+    "lowest", "refresh", "start",
+)  # fmt: skip
+#: Probability with which the interval over seeds covers the mean, were the runs normal.
+LEVEL = 0.95
+#: Budgets at which the words compare.
+MOST_LEVELS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One metric on one target.
+
+    Arguments:
+        metric: as in the table. setting: what tells it from other comparisons of the run, or empty.
+        runs: a row per setting and recorded step: `contestant`, `spec`, `evaluations` (scores and potentials of a particle), `measured` with
+            `lower` and `upper` (over seeds; of the metric itself where there is one seed), `floor`, `seconds`, `seeds`.
+        lost: a row per setting of which some seed has no value: `contestant`, `status`, `note`.
+    """
+
+    metric: str
+    setting: str
+    runs: pd.DataFrame
+    lost: pd.DataFrame
+
+    @property
+    def floor(self) -> float:
+        """What exact draws of the same number score; 0 where the metric has no floor."""
+        return float(self.runs["floor"].fillna(0.0).max())
+
+    def levels(self) -> list[float]:
+        """Budgets: 1 and 3 times powers of ten within what was spent, and all of it."""
+        spent = self.runs.groupby("spec")["evaluations"].max()
+        nice = [a * 10.0**k for k in range(1, 12) for a in (1, 3)]
+        inside = [b for b in nice if spent.min() <= b < spent.max()][1 - MOST_LEVELS :]
+        return [*inside, float(spent.max())]
+
+    def best(self, budget: float = np.inf) -> pd.DataFrame:
+        """Of every contestant the run of the least mean among those within the budget, the best first."""
+        inside = self.runs[self.runs["evaluations"] <= budget]
+        return inside.sort_values("measured").drop_duplicates("contestant").reset_index(drop=True)
+
+    def envelope(self, name: str) -> pd.DataFrame:
+        """The best runs of one contestant within every budget that it spent."""
+        rows = self.runs[self.runs["contestant"] == name].sort_values(["evaluations", "measured"])
+        return rows[rows["measured"] == rows["measured"].cummin()].drop_duplicates("evaluations")
+
+    def words(self) -> list[str]:
+        """Who wins where."""
+        said = [self._at(budget) for budget in self.levels()]
+        if self.floor > 0:
+            said.append(self._at_the_floor())
+        starved = self.lost.groupby("contestant", sort=False)["spec"].nunique()
+        tried = pd.concat([self.runs, self.lost]).groupby("contestant")["spec"].nunique()
+        said += [f"{name}: no value in {count} of {tried[name]} settings." for name, count in starved.items()]
+        return said
+
+    def _at(self, budget: float) -> str:
+        best = self.best(budget)
+        first, rest = best.iloc[0], best.iloc[1:]
+        tied = rest[rest["lower"] <= first["upper"]]
+        after = rest[rest["lower"] > first["upper"]]
+        text = f"With at most {_count(budget)} evaluations a particle {first['contestant']} is nearest, {_value(first)}"
+        text += f"; not told from it: {', '.join(_short(r) for _, r in tied.iterrows())}" if len(tied) else ""
+        text += f"; then {', '.join(_short(r) for _, r in after.iterrows())}" if len(after) else ""
+        return text + "."
+
+    def _at_the_floor(self) -> str:
+        reached, never = [], []
+        for name, rows in self.runs.groupby("contestant", sort=False):
+            at = rows.loc[rows["lower"] <= rows["floor"], "evaluations"]
+            if len(at):
+                reached.append((float(at.min()), str(name)))
+            else:
+                never.append(str(name))
+        text = f"Exact draws of this number score {self.floor:.3g}. "
+        text += f"As near come {', '.join(f'{n} (from {_count(c)} on)' for c, n in sorted(reached))}." if reached else "None comes as near."
+        return text + (f" Not: {', '.join(never)}." if reached and never else "")
+
+
+def comparisons(result: Result) -> Iterator[Comparison]:
+    """Every distance recorded where two or more samplers were run and one of them with several budgets; else nothing.
+
+    Of a schedule only the end counts, of a chain every recorded step.
+    """
+    of_cell = dict(specs(result))
+    everything = list(of_cell.values())
+    if len({spec["name"] for spec in everything}) < 2 or not _budgets(everything):
+        return
+    parts = {i: (contestant(s, everything, TUNED), json.dumps(s, sort_keys=True), _scheduled(s)) for i, s in of_cell.items()}
+    who = pd.DataFrame.from_dict(parts, orient="index", columns=["contestant", "spec", "scheduled"])
+    rows = result.table[result.table["check"] < 0].join(who, on="index")
+    rows = rows[~rows["quantity"].str.split("(").str[0].isin(NOT_DISTANCES)].assign(evaluations=rows["scores"] + rows["potentials"])
+    last = rows.groupby("index")["k"].transform("max")
+    rows = rows[~rows["scheduled"].astype(bool) | (rows["k"] == last)]
+    others = [column for column in swept(result.table) if column.split(".")[0] in ("target", "start", "law")]
+    for what, of_metric in rows.groupby("quantity", sort=False):
+        places = of_metric.groupby(others, dropna=False, sort=False) if others else [((), of_metric)]
+        for _, part in places:
+            broken = part.loc[part["status"] != "ok", "spec"].unique()
+            lost = part[part["spec"].isin(broken)]
+            runs = _over_seeds(part[~part["spec"].isin(broken) & (part["evaluations"] > 0) & np.isfinite(part["measured"])])
+            never = part.groupby("contestant")["status"].transform(lambda s: (s == "unsupported").all())  # a metric that does not speak of it
+            if runs["contestant"].nunique() > 1:
+                yield Comparison(str(what), label(others, part), runs, lost[~never.loc[lost.index]])
+
+
+def _budgets(everything: list[dict[str, Any]]) -> bool:
+    """Whether one sampler is run with several values of what it is tuned by, the step size apart (`work_precision` is for that)."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for spec in everything:
+        for name, value in spec.items():
+            if name in TUNED and name != "step_size" and not isinstance(value, str):
+                values.setdefault((contestant(spec, everything, TUNED), name), set()).add(str(value))
+    return any(len(found) > 1 for found in values.values())
+
+
+def _scheduled(spec: dict[str, Any]) -> bool:
+    return bool(build("sampler", spec["name"], {k: v for k, v in spec.items() if k != "name"}).scheduled)
+
+
+def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over the seeds, with Student's interval; the metric's own where there is one seed."""
+    found = []
+    for (name, spec, evaluations), part in rows.groupby(["contestant", "spec", "evaluations"], sort=False):
+        n, mean = len(part), float(part["measured"].mean())
+        if n > 1:
+            half = float(special.stdtrit(n - 1, 0.5 + LEVEL / 2)) * float(part["measured"].std()) / n**0.5
+            lower, upper = mean - half, mean + half
+        else:
+            lower, upper = float(part["lower"].iloc[0]), float(part["upper"].iloc[0])
+        means = {"measured": mean, "lower": lower, "upper": upper, "floor": float(part["floor"].mean()), "seconds": float(part["seconds"].mean())}
+        found.append({"contestant": name, "spec": spec, "evaluations": float(evaluations), **means, "seeds": n, "index": int(part["index"].iloc[0])})
+    columns = ["contestant", "spec", "evaluations", "measured", "lower", "upper", "floor", "seconds", "seeds", "index"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _value(row: pd.Series[Any]) -> str:
+    return f"{row['measured']:.3g} [{row['lower']:.3g}, {row['upper']:.3g}]"
+
+
+def _short(row: pd.Series[Any]) -> str:
+    return f"{row['contestant']} {row['measured']:.3g}"
+
+
+def tables(result: Result) -> list[dict[str, Any]]:
+    """For the report: of every comparison its title, its words, and the best of each sampler within each budget."""
+    found = []
+    for c in comparisons(result):
+        levels = c.levels()
+        best = [c.best(budget).set_index("contestant") for budget in levels]
+        names = list(best[-1].index)
+        cells = [[_value(b.loc[name]) if name in b.index else "" for b in best] for name in names]
+        costs = [f"{best[-1].loc[name, 'seconds']:.3g} s" for name in names]
+        title = f"{c.metric}, {c.setting}" if c.setting else c.metric
+        rows = [{"name": n, "cells": row, "seconds": s} for n, row, s in zip(names, cells, costs, strict=True)]
+        found.append({"title": title, "words": c.words(), "levels": [_count(b) for b in levels], "rows": rows})
+    return found
+
+
+def diagrams(result: Result) -> dict[tuple[str, str], Figure]:
+    """One figure for each comparison; call it inside `drawing.style`."""
+    return {(c.metric, c.setting): _diagram(c) for c in comparisons(result)}
+
+
+def _diagram(c: Comparison) -> Figure:
+    """Every contestant's best within each budget, with its interval over seeds; the floor hatched."""
+    title = f"at equal cost: {c.setting}" if c.setting else "at equal cost"
+    figure, axes = drawing.canvas(3.9, typeset(title, "mathtext"))
+    pens = (*PENS, *MORE)
+    names = list(c.best()["contestant"])
+    lines = [c.envelope(name) for name in names[: len(pens)]]
+    axes.set_xlabel("score and potential evaluations a particle")
+    axes.set_ylabel(quantity(c.metric))
+    shown = pd.concat(lines)
+    drawing.along(axes, shown["evaluations"].to_numpy(float))
+    drawing.heights(axes, shown)
+    entries: list[Artist] = []
+    for i, (name, line, pen) in enumerate(zip(names, lines, pens, strict=False)):
+        drawing.measured(axes, line["evaluations"].to_numpy(float), line, pen, i)
+        entries.append(drawing.sample(typeset(name, "mathtext"), pen))
+    seeds = int(c.runs["seeds"].min())
+    note = f"the best settings of each; bands: {LEVEL:.0%} over {plain(seeds)} seeds" if seeds > 1 else "the best settings of each"
+    left = f"; {len(names) - len(lines)} more are not shown" * (len(names) > len(lines))
+    drawing.legend(figure, [*entries, *drawing.floor(axes, shown)], note + left)
+    return figure

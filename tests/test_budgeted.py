@@ -1,0 +1,146 @@
+"""Samplers at equal cost: what competes, the intervals over seeds, who wins in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mixrate.experiments.budgeted import Comparison, comparisons, tables
+from mixrate.experiments.plots import figures
+from mixrate.experiments.report import write
+from mixrate.experiments.result import Result
+from mixrate.experiments.runner import run
+from mixrate.experiments.schema import read
+
+CONTEST = """
+title: samplers at equal cost
+target: {name: gaussian_mixture.two_modes, separation: 2}
+sampler: {name: ula, step_size: 0.2}
+start: {mean: 0.0, cov: 1.0}
+law: {kind: particles, n: 400}
+steps: [1]
+seeds: [0, 1, 2]
+metrics: [w2, mode_weight_error]
+sweep:
+  zip:
+    sampler:
+      - {name: rdmc, steps: 2, horizon: 2, inner: importance, inner_chains: 40, least_ess: 1}
+      - {name: rdmc, steps: 10, horizon: 2, inner: importance, inner_chains: 80, least_ess: 1}
+      - {name: rdmc, steps: 5, horizon: 2, inner: rejection, inner_chains: 30, inner_steps: 1, least_ess: 30}
+      - {name: rdmc, steps: 5, horizon: 1, inner: ula, inner_chains: 5, inner_steps: 4}
+      - {name: ula, step_size: 0.1}
+      - {name: ula, step_size: 1.9}
+    steps: [[1, 2], [10], [5], [5], [1, 30, 300], [1, 30, 300]]
+"""
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("contest")
+    (folder / "contest.yaml").write_text(CONTEST, encoding="utf-8")
+    return run(read(folder / "contest.yaml"), folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def w2(result: Result) -> Comparison:
+    found = {c.metric: c for c in comparisons(result)}
+    assert list(found) == ["w2", "mode_weight_error"]
+    return found["w2"]
+
+
+def test_words_set_contestants_apart_and_numbers_tune_them(w2: Comparison) -> None:
+    assert set(w2.runs["contestant"]) == {"rdmc, inner = importance", "rdmc, inner = ula", "ula"}
+    assert set(w2.lost["contestant"]) == {"rdmc, inner = rejection"}
+    assert w2.runs.loc[w2.runs["contestant"] == "ula", "spec"].nunique() == 2
+
+
+def test_of_a_schedule_only_the_end_counts_of_a_chain_every_step(w2: Comparison) -> None:
+    costs = {name: sorted(rows["evaluations"]) for name, rows in w2.runs.groupby("contestant")}
+    assert costs["rdmc, inner = importance"] == [80.0, 800.0], "2 steps of 40 potentials, not the first of the two"
+    assert costs["rdmc, inner = ula"] == [100.0]
+    assert costs["ula"] == [1.0, 1.0, 30.0, 30.0, 300.0, 300.0]
+
+
+def test_the_interval_is_students_over_the_seeds(result: Result, w2: Comparison) -> None:
+    row = w2.runs[w2.runs["evaluations"] == 800.0].iloc[0]
+    raw = result.table[(result.table["quantity"] == "w2") & (result.table["potentials"] == 800.0)]["measured"]
+    assert len(raw) == row["seeds"] == 3
+    low, high = stats.t.interval(0.95, 2, raw.mean(), raw.std() / 3**0.5)
+    assert (row["measured"], row["lower"], row["upper"]) == pytest.approx((raw.mean(), low, high), rel=1e-12)
+    # planted: taken over the particles of one seed the interval would be much narrower than the seeds differ
+    assert high - low > np.ptp(raw)
+
+
+def test_the_best_within_a_budget_is_the_least_mean(w2: Comparison) -> None:
+    for budget in (1.0, 30.0, 100.0, 1e9):
+        best = w2.best(budget)
+        for name, rows in w2.runs[w2.runs["evaluations"] <= budget].groupby("contestant"):
+            assert best.set_index("contestant").loc[name, "measured"] == rows["measured"].min()
+        assert best["measured"].is_monotonic_increasing
+    assert list(w2.envelope("ula")["measured"]) == sorted(w2.envelope("ula")["measured"], reverse=True)
+
+
+def made(rows: list[tuple[str, float, float, float, float]], lost: tuple[str, ...] = (), floor: float = 0.1) -> Comparison:
+    names = ["contestant", "evaluations", "measured", "lower", "upper"]
+    runs = pd.DataFrame(rows, columns=names).assign(floor=floor, seconds=1.0, seeds=4, index=0)
+    runs["spec"] = [f"{r[0]} {i}" for i, r in enumerate(rows)]
+    return Comparison("w2", "", runs, pd.DataFrame({"contestant": lost, "spec": [f"lost {i}" for i in range(len(lost))]}))
+
+
+def test_who_wins_is_said_in_words() -> None:
+    c = made(
+        [
+            ("a", 10, 1.0, 0.9, 1.1), ("a", 1000, 0.12, 0.08, 0.16), ("b", 10, 1.05, 0.95, 1.15), ("b", 1000, 0.3, 0.2, 0.4),
+            ("c", 10, 2.0, 1.9, 2.1), ("c", 1000, 1.8, 1.7, 1.9),
+        ],
+        ("a", "d"),
+    )  # fmt: skip
+    assert c.levels() == [10.0, 30.0, 100.0, 300.0, 1000.0][-5:] or c.levels()[-1] == 1000.0
+    words = c.words()
+    assert words[-5].startswith("With at most 300 evaluations a particle a is nearest, 1 [0.9, 1.1]; not told from it: b 1.05; then c 2.")
+    assert words[-4] == "With at most 1,000 evaluations a particle a is nearest, 0.12 [0.08, 0.16]; then b 0.3, c 1.8."
+    assert words[-3] == "Exact draws of this number score 0.1. As near come a (from 1,000 on). Not: b, c."
+    assert words[-2:] == ["a: no value in 1 of 3 settings.", "d: no value in 1 of 1 settings."]
+
+
+def test_without_a_floor_nothing_is_said_of_exact_draws() -> None:
+    c = made([("a", 10, 1.0, 0.9, 1.1), ("b", 40, 0.3, 0.2, 0.4)], floor=float("nan"))
+    assert not any("xact draws" in sentence for sentence in c.words())
+    assert made([("a", 10, 1.0, 0.9, 1.1), ("b", 40, 0.3, 0.2, 0.4)]).words()[-1] == "Exact draws of this number score 0.1. None comes as near."
+
+
+def test_a_setting_of_which_a_seed_is_lost_does_not_compete(result: Result) -> None:
+    table = result.table.copy()
+    one = table[(table["quantity"] == "w2") & (table["potentials"] == 800.0)].index[0]
+    table.loc[one, "status"] = "diverged"
+    changed = Result(**{**result.__dict__, "table": table})
+    [w2] = [c for c in comparisons(changed) if c.metric == "w2"]
+    assert 800.0 not in set(w2.runs["evaluations"]), "the mean over the seeds that survived would be"
+    assert set(w2.lost["contestant"]) == {"rdmc, inner = rejection", "rdmc, inner = importance"}
+
+
+def test_figure_report_and_words(result: Result, tmp_path: Path) -> None:
+    drawn = figures(result)
+    assert list(drawn) == ["equal-cost-w2", "equal-cost-mode-weight-error"]
+    entries = [text.get_text() for text in drawn["equal-cost-w2"].legends[0].get_texts()]
+    assert set(entries[:3]) == {"rdmc, inner = importance", "rdmc, inner = ula", "ula"}
+    assert any("below the floor" in entry for entry in entries)
+    found = tables(result)
+    assert [t["title"] for t in found] == ["w2", "mode_weight_error"]
+    assert all(len(row["cells"]) == len(found[0]["levels"]) for row in found[0]["rows"])
+    text = write([result], tmp_path / "report.html", result.title).read_text(encoding="utf-8")
+    assert found[0]["words"][0] in text
+    assert "Last recorded values" not in text
+
+
+def test_a_sweep_of_step_sizes_alone_is_left_to_work_and_precision(tmp_path: Path) -> None:
+    samplers = "[{name: ula, step_size: 0.1}, {name: ula, step_size: 0.2}, {name: baoab, step_size: 0.1}]"
+    text = CONTEST.split("sweep:")[0] + f"sweep:\n  matrix:\n    sampler: {samplers}\n"
+    (tmp_path / "contest.yaml").write_text(text, encoding="utf-8")
+    result = run(read(tmp_path / "contest.yaml"), tmp_path / "runs")
+    assert not list(comparisons(result))
+    assert "work-precision-w2" in figures(result)
