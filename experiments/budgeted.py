@@ -25,7 +25,7 @@ from .work_precision import MORE, NOT_DISTANCES, contestant, specs
 TUNED = (
     "step_size", "scale", "friction", "steps", "horizon", "stop", "leapfrog_steps", "levels", "inner", "moves", "replicas", "hottest", "width",
     "inner_chains", "inner_steps", "inner_step", "initial_steps", "initial_step", "budget", "least", "largest", "least_ess", "least_acceptance",
-    "lowest", "refresh", "start",
+    "lowest", "refresh", "start", "sigma", "powers", "centre", "least_points",
 )  # fmt: skip
 #: Probability with which the interval over seeds covers the mean, were the runs normal.
 LEVEL = 0.95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unsupported
 from .fields import CoupledLaw, GridLaw, NormalLaw, ParticlesLaw, Start
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def check_route(point: Point, target: Any, sampler: Any) -> None:
         sampler.origin(target)
     if isinstance(sampler, Scheduled) and point.steps[-1] > sampler.length:
         raise InvalidInput(f"steps must be at most {sampler.length}, the length of the schedule of {sampler.name}, got {point.steps[-1]}")
+    if sampler.interacts and not isinstance(point.law, ParticlesLaw):
+        raise Unsupported(f"law must be particles for {sampler.name}, whose particles see each other, got {point.law.kind}")
     if isinstance(point.law, NormalLaw):
         affine_map(sampler, target)
         if not isinstance(point.start, Start) and not target.is_gaussian:
@@ -39,7 +41,7 @@ def check_route(point: Point, target: Any, sampler: Any) -> None:
         from ..laws.particles import admit_device, admit_memory
 
         admit_device(point.law.device)
-        admit_memory(point.law.n, target.dim, len(point.steps), 8 if point.law.dtype == "float64" else 4)
+        admit_memory(point.law.n, target.dim, len(point.steps), 8 if point.law.dtype == "float64" else 4, sampler.interacts)
     if isinstance(point.law, CoupledLaw):
         from ..laws.coupling import check_coupling
         from ..laws.particles import admit_memory

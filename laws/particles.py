@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from threadpoolctl import threadpool_limits
 
-from ..errors import Diverged, InvalidInput
+from ..errors import Diverged, InvalidInput, Unsupported
 from ..samplers.base import Sampler
 from ..samplers.noise import Stream
-from ..targets.base import Batch, Target
+from ..targets.base import Batch, Target, Values
 from . import memory
 from .normal import Normal
 
@@ -30,6 +30,9 @@ BLOCK_NUMBERS = 65536
 
 #: Particles per block where the whole chain is compiled, which cuts it into smaller ones of its own.
 FUSED_BLOCK = 2048
+
+#: Arrays of all positions that are alive in a step where all particles are one block: 21 in d = 1, 12 in d = 20, as measured.
+WHOLE = 22
 
 #: Told how many particle-steps were done since the last call.
 Progress = Callable[[int], None]
@@ -47,6 +50,8 @@ class Particles:
         steps: steps taken so far.
         acceptance: fraction of the proposals since `simulate` began that were accepted; None without proposals.
         momentum: of a chain that keeps one, shape (N, d); a chain that starts without draws its own.
+        log_weights: of a sampler that weighs its particles, shape (N,): the mean of their exponentials estimates the integral of exp(-V),
+            or of the density that the particles have got to. The positions are counted without them.
     """
 
     x: Batch
@@ -56,10 +61,13 @@ class Particles:
     steps: int = 0
     acceptance: float | None = None
     momentum: Batch | None = field(default=None, repr=False)
+    log_weights: Values | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.x.ndim != 2 or self.x.shape[0] == 0:
             raise InvalidInput(f"particles need shape (N, d) with N >= 1, got {tuple(self.x.shape)}")
+        if self.log_weights is not None and self.log_weights.shape != self.x.shape[:1]:
+            raise InvalidInput(f"log_weights must have shape ({self.n},), one per particle, got {tuple(self.log_weights.shape)}")
 
     @property
     def dim(self) -> int:
@@ -78,7 +86,8 @@ class Particles:
         """
         admit_device(device)
         wanted = {"float64": torch.float64, "float32": torch.float32}[dtype]
-        return replace(self, x=self.x.to(device, wanted), momentum=None if self.momentum is None else self.momentum.to(device, wanted))
+        momentum, log_weights = (None if t is None else t.to(device, wanted) for t in (self.momentum, self.log_weights))
+        return replace(self, x=self.x.to(device, wanted), momentum=momentum, log_weights=log_weights)
 
     @classmethod
     def of_normal(cls, law: Normal, n: int, seed: int = 0) -> Particles:
@@ -110,7 +119,8 @@ def simulate(
     A block of particles goes through all steps up to a checkpoint before the next block: its state never leaves the cache.
     Blocks are shared out to as many threads as torch is set to use. Where sampler and target both have compiled code, the
     whole chain runs there; elsewhere `step` is called on (N, d) tensors whose memory runs along the particles. The noise is
-    a function of (seed, sampler, target, particle, step): neither the blocks nor the threads change a number.
+    a function of (seed, sampler, target, particle, step): neither the blocks nor the threads change a number. Particles that see
+    each other (`Sampler.interacts`) are one block.
 
     A particle that leaves the ball of radius 1e8 or stops being finite is frozen and counted, never averaged away.
 
@@ -121,20 +131,24 @@ def simulate(
         compiled: off, every step runs through torch: the reference that the compiled chains are tested against.
 
     Errors: `InvalidInput` where the recorded positions would take more than 80 % of the machine's memory; `Diverged` where
-        particles of the start have diverged before: they cannot be taken up again.
+        particles of the start have diverged before: they cannot be taken up again; `Unsupported` where particles that see each
+        other are to be.
     """
     sampler.admit(target)
+    if sampler.interacts and start.steps > 0:
+        raise Unsupported(f"{sampler.name} weighs particles against each other from the start on: they are not taken up after {start.steps} steps")
     if start.diverged > 0:
         raise Diverged(f"{start.diverged:.2%} of the particles that are to go on have diverged", start.first_diverged or 0, start.diverged)
     ks, x = list(checkpoints), start.x
     if x.dtype not in (torch.float32, torch.float64):
         raise InvalidInput(f"particles are float32 or float64, got {x.dtype}")
-    admit_memory(start.n, start.dim if sampler.momentum is None else 2 * start.dim, len(ks), x.element_size())
+    admit_memory(start.n, start.dim if sampler.momentum is None else 2 * start.dim, len(ks), x.element_size(), sampler.interacts)
     # compiled code speaks for the class that declares it, not for one that changes its step or its potential
     own = "fused" in vars(type(sampler)) and "kernel" in vars(type(target))
     fast = (sampler.fused, target.kernel) if compiled and own and x.device.type == "cpu" else (None, None)
     chain = _Chain(start, sampler, target, ks, *fast, progress, (sampler.id, target.id) if key is None else key)
-    size = start.n if x.device.type != "cpu" else FUSED_BLOCK if chain.compiled else max(64, BLOCK_NUMBERS // start.dim // 64 * 64)
+    one = sampler.interacts or x.device.type != "cpu"
+    size = start.n if one else FUSED_BLOCK if chain.compiled else max(64, BLOCK_NUMBERS // start.dim // 64 * 64)
     firsts = range(0, start.n, size)
     threads = min(torch.get_num_threads(), len(firsts)) if x.device.type == "cpu" else 1
     if threads > 1:
@@ -152,18 +166,21 @@ def simulate(
         first = [m.first for m in marks if m.first is not None]
         rate = sum(m.accepted for m in marks) / (start.n * k) if k and sampler.accepts else None
         gone, seen = sum(m.gone for m in marks) / start.n, min(first, default=None)
-        laws.append(Particles(chain.out[i], start.seed, gone, seen, start.steps + k, rate, chain.momenta[i] if chain.momenta else None))
+        momentum = chain.momenta[i] if chain.momenta else None
+        weights = [m.log_weights for m in marks if m.log_weights is not None]
+        laws.append(Particles(chain.out[i], start.seed, gone, seen, start.steps + k, rate, momentum, torch.cat(weights) if weights else None))
     return laws
 
 
-def admit_memory(n: int, dim: int, recorded: int, size: int = 8) -> None:
+def admit_memory(n: int, dim: int, recorded: int, size: int = 8, interacts: bool = False) -> None:
     """Raise one line where the positions at `recorded` steps, of `size` bytes a number, would take more than 80 % of memory."""
-    memory.admit(positions_bytes(n, dim, recorded, size), f"{n} particles in d = {dim} at {recorded} recorded steps")
+    memory.admit(positions_bytes(n, dim, recorded, size, interacts), f"{n} particles in d = {dim} at {recorded} recorded steps")
 
 
-def positions_bytes(n: int, dim: int, recorded: int, size: int = 8) -> int:
-    """Memory of the positions at the recorded steps and at the current one; the rest is a few megabytes of blocks."""
-    return size * n * dim * (recorded + 1)
+def positions_bytes(n: int, dim: int, recorded: int, size: int = 8, interacts: bool = False) -> int:
+    """Memory of the positions at the recorded steps and at the current one; the rest is a few megabytes of blocks. Particles that see
+    each other are one block, and come with weights."""
+    return size * n * ((dim + 1) * recorded + WHOLE * dim if interacts else dim * (recorded + 1))
 
 
 def admit_device(device: str) -> None:
@@ -173,11 +190,12 @@ def admit_device(device: str) -> None:
 
 
 class _Mark(NamedTuple):
-    """What one block has to say at a checkpoint: particles gone, first step at which one was, proposals accepted."""
+    """What one block has to say at a checkpoint: particles gone, first step at which one was, proposals accepted, and weights."""
 
     gone: int
     first: int | None
     accepted: int
+    log_weights: Values | None = None
 
 
 @dataclass(eq=False)
@@ -269,7 +287,7 @@ class _Chain:
             self.out[i][lo:hi] = state.x
             if self.momenta:
                 self.momenta[i][lo:hi] = state.p
-            marks.append(_Mark(int((~alive).sum()), first, accepted))
+            marks.append(_Mark(int((~alive).sum()), first, accepted, getattr(state, "log_weights", None)))
         return marks
 
 

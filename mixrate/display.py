@@ -245,7 +245,8 @@ def plan(found: Sequence[Experiment], out: Path) -> None:
             done = "yes" if cell_path(e, p, out).exists() else ""
             n = getattr(p.law, "n", 0) * (2 if p.law.kind == "coupled" else 1)
             size = 4 if getattr(p.law, "dtype", "") == "float32" else 8
-            need = positions_bytes(n, build("target", p.target.name, p.target.params).dim, len(p.steps), size) if n else 0
+            sees = build("sampler", p.sampler.name, p.sampler.params).interacts
+            need = positions_bytes(n, build("target", p.target.name, p.target.params).dim, len(p.steps), size, sees) if n else 0
             memory = f"{need / 1e6:.3g} MB" if n else ""
             table.add_row(p.key, sweep, p.target.name, p.sampler.name, p.law.kind, str(p.steps[-1]), memory, done)
         terminal().print(table)

@@ -63,6 +63,7 @@ class Sampler(ABC):
         potential_evaluations: potentials per particle and step.
         needs: capabilities of the target that `step` uses.
         accepts: whether a step is a proposal that is accepted or rejected: particles then know their acceptance rate.
+        interacts: whether particles see each other: all of them then go through a step as one block.
     """
 
     version: ClassVar[int] = 1
@@ -71,6 +72,7 @@ class Sampler(ABC):
     potential_evaluations: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ()
     accepts: ClassVar[bool] = False
+    interacts: ClassVar[bool] = False
 
     @abstractmethod
     def step(self, target: Target, state: Any, noise: Noise) -> Any:
