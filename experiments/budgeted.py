@@ -119,7 +119,7 @@ def comparisons(result: Result) -> Iterator[Comparison]:
     rows = rows[~rows["quantity"].str.split("(").str[0].isin(NOT_DISTANCES)].assign(evaluations=rows["scores"] + rows["potentials"])
     last = rows.groupby("index")["k"].transform("max")
     rows = rows[~rows["scheduled"].astype(bool) | (rows["k"] == last)]
-    others = [column for column in swept(result.table) if column.split(".")[0] in ("target", "start", "law")]
+    others = [column for column in swept(result.table) if _sets_apart(column, rows)]
     for what, of_metric in rows.groupby("quantity", sort=False):
         places = of_metric.groupby(others, dropna=False, sort=False) if others else [((), of_metric)]
         for _, part in places:
@@ -139,6 +139,15 @@ def _budgets(everything: list[dict[str, Any]]) -> bool:
             if name in TUNED and name != "step_size" and not isinstance(value, str):
                 values.setdefault((contestant(spec, everything, TUNED), name), set()).add(str(value))
     return any(len(found) > 1 for found in values.values())
+
+
+def _sets_apart(column: str, rows: pd.DataFrame) -> bool:
+    """Whether a swept setting makes another comparison: a target does; a start or a law where one sampler is run with several of them, while
+    a start that comes with the sampler (a reverse diffusion's is not Langevin's) is part of how it is run."""
+    section = column.split(".")[0]
+    if section == "target":
+        return True
+    return section in ("start", "law") and bool(rows.groupby("spec")[column].nunique(dropna=False).gt(1).any())
 
 
 def _scheduled(spec: dict[str, Any]) -> bool:

@@ -144,3 +144,23 @@ def test_a_sweep_of_step_sizes_alone_is_left_to_work_and_precision(tmp_path: Pat
     result = run(read(tmp_path / "contest.yaml"), tmp_path / "runs")
     assert not list(comparisons(result))
     assert "work-precision-w2" in figures(result)
+
+
+def test_a_start_that_comes_with_the_sampler_makes_no_comparison_of_its_own(tmp_path: Path) -> None:
+    entries = """sweep:
+  include:
+    - {sampler: {name: rdmc, steps: 2, horizon: 2, inner: importance, inner_chains: 40, least_ess: 1}, steps: [2]}
+    - {sampler: {name: rdmc, steps: 4, horizon: 2, inner: importance, inner_chains: 40, least_ess: 1}, steps: [4]}
+    - {sampler: {name: ula, step_size: 0.1}, steps: [10, 100], start: {mean: 0.0, cov: 4.0}}
+"""
+    (tmp_path / "contest.yaml").write_text(CONTEST.split("sweep:")[0] + entries, encoding="utf-8")
+    [w2, _] = comparisons(run(read(tmp_path / "contest.yaml"), tmp_path / "runs"))
+    assert set(w2.runs["contestant"]) == {"rdmc", "ula"}
+    crossed = entries.replace("sweep:\n", "sweep:\n  matrix: {start: [{mean: 0.0, cov: 1.0}, {mean: 0.0, cov: 4.0}], sampler: [")
+    crossed = crossed.split("  include")[0] + ", ".join(
+        ["{name: rdmc, steps: 2, horizon: 2, inner: oracle}", "{name: rdmc, steps: 4, horizon: 2, inner: oracle}", "{name: ula, step_size: 0.1}]}\n"]
+    )
+    (tmp_path / "contest.yaml").write_text(CONTEST.replace("steps: [1]", "steps: [2]").split("sweep:")[0] + crossed, encoding="utf-8")
+    found = [c for c in comparisons(run(read(tmp_path / "contest.yaml"), tmp_path / "runs")) if c.metric == "w2"]
+    assert [sorted(set(c.runs["contestant"])) for c in found] == [["rdmc", "ula"]] * 2
+    assert len({c.setting for c in found}) == 2
