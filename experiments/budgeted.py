@@ -77,7 +77,7 @@ class Comparison:
         if self.floor > 0:
             said.append(self._at_the_floor())
         starved = self.lost.groupby("contestant", sort=False)["spec"].nunique()
-        tried = pd.concat([self.runs, self.lost]).groupby("contestant")["spec"].nunique()
+        tried = dict(pd.concat([self.runs, self.lost]).groupby("contestant")["spec"].nunique().items())
         said += [f"{name}: no value in {count} of {tried[name]} settings." for name, count in starved.items()]
         return said
 
@@ -157,7 +157,8 @@ def _scheduled(spec: dict[str, Any]) -> bool:
 def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over the seeds, with Student's interval; the metric's own where there is one seed."""
     found = []
-    for (name, spec, evaluations), part in rows.groupby(["contestant", "spec", "evaluations"], sort=False):
+    for (name, spec, _), part in rows.groupby(["contestant", "spec", "evaluations"], sort=False):
+        evaluations = float(part["evaluations"].iloc[0])
         n, mean = len(part), float(part["measured"].mean())
         if n > 1:
             half = float(special.stdtrit(n - 1, 0.5 + LEVEL / 2)) * float(part["measured"].std()) / n**0.5
@@ -165,7 +166,7 @@ def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         else:
             lower, upper = float(part["lower"].iloc[0]), float(part["upper"].iloc[0])
         means = {"measured": mean, "lower": lower, "upper": upper, "floor": float(part["floor"].mean()), "seconds": float(part["seconds"].mean())}
-        found.append({"contestant": name, "spec": spec, "evaluations": float(evaluations), **means, "seeds": n, "index": int(part["index"].iloc[0])})
+        found.append({"contestant": name, "spec": spec, "evaluations": evaluations, **means, "seeds": n, "index": int(part["index"].iloc[0])})
     columns = ["contestant", "spec", "evaluations", "measured", "lower", "upper", "floor", "seconds", "seeds", "index"]
     return pd.DataFrame(found, columns=columns)
 

@@ -61,7 +61,7 @@ class GaussianMixture(Target):
         Blessing et al 2024 (https://github.com/DenisBless/variational_sampling_methods): GMM40 draws JAX's uniforms, scale 1 and not 1.313.
         DDS 2023 (https://github.com/franciscovargas/denoising_diffusion_samplers): circle of 8, radius 0.5, variance 0.075^2.
         SLIPS 2024 (https://github.com/h2o64/slips): circle, where "scale" 0.7 is the variance; growing, weights 2 to 1.
-        ZOD-MC 2024 (https://github.com/KevinRojas1499/ZOD-MC): zod_mc; its score carries + 1e-8 under the density, so it fades far out.
+        ZOD-MC 2024 (https://github.com/KevinRojas1499/ZOD-MC): zod_mc, zod_mc_five; its score carries + 1e-8 under the density, so it fades far out.
     """
 
     weights: Any
@@ -77,6 +77,7 @@ class GaussianMixture(Target):
         ("circle", {}),
         ("fab_forty", {}),
         ("zod_mc", {}),
+        ("zod_mc_five", {}),
         ("growing", {"dim": 16}),
     )
 
@@ -172,6 +173,17 @@ class GaussianMixture(Target):
         covs = [[[1, 0.5], [0.5, 1]], [[0.3, -0.2], [-0.2, 0.3]], [[1, 0.3], [0.3, 1]], [[1.2, -1], [-1, 1.2]]]
         return cls([0.1, 0.2, 0.3, 0.4], means, covs)
 
+    @classmethod
+    def zod_mc_five(cls) -> GaussianMixture:
+        """Three modes in d = 5 with correlations up to 7/9, weights 1/4, 1/2, 1/4."""
+        covs = torch.eye(5, dtype=torch.float64).repeat(3, 1, 1)
+        covs[0, :2, :2], covs[0, 2:4, 2:4] = torch.tensor([[3.0, 2.0], [2.0, 3.0]]), torch.tensor([[4.0, 2.0], [2.0, 4.0]])
+        covs[1, 0, 0] = covs[1, 2, 2] = 9.0
+        covs[1, 0, 2] = covs[1, 2, 0] = 7.0
+        covs[1, 1, 3] = covs[1, 3, 1] = 0.4
+        covs[2, :2, :2], covs[2, 2:4, 2:4] = torch.tensor([[1.0, 0.4], [0.4, 1.0]]), torch.tensor([[4.0, 3.0], [3.0, 4.0]])
+        return cls([0.25, 0.5, 0.25], [[-4, -4, -3, -4, -4], [4, 3, 4, 2, 4], [-4, -2, -4, 4, -1]], covs)
+
     @property
     def dim(self) -> int:
         return int(self.means.shape[1])
@@ -198,7 +210,7 @@ class GaussianMixture(Target):
 
     @cached_property
     def kernel(self) -> Kernel:
-        from . import kernels  # compiled code is loaded where it is used
+        from .mixture_kernel import mixture  # compiled code is loaded where it is used
 
         diagonal = torch.diagonal(self.covs, dim1=1, dim2=2)
         if not bool((self.covs == torch.diag_embed(diagonal)).all()):
@@ -209,7 +221,7 @@ class GaussianMixture(Target):
             kind, precisions = 0, 1.0 / diagonal[:, 0]
         else:
             kind, precisions = 1, 1.0 / diagonal
-        return kernels.mixture(self._log_weights.numpy(), self.means.numpy(), kind, precisions.numpy())
+        return mixture(self._log_weights.numpy(), self.means.numpy(), kind, precisions.numpy())
 
     def potential(self, x: Batch) -> Values:
         return self._evaluate(x, POTENTIAL)[0]
