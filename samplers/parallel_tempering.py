@@ -11,6 +11,7 @@ import torch
 from ..errors import InvalidInput, Unsupported
 from ..targets.base import Batch, Target, Values
 from .base import Sampler, positive
+from .diffusion.posterior import Paired
 from .metropolis import Point
 from .noise import Noise
 from .tempered import Reference, Tempered, move
@@ -19,15 +20,15 @@ from .tempered import Reference, Tempered, move
 class Replicas(NamedTuple):
     """K replicas of each particle, the coldest first.
 
-    x: the replica at b = 1, shape (n, d). others: the K - 1 hotter ones, side by side, shape (n, (K - 1) d).
-    potentials: V of the target at each, (n, K). scores: its score, side by side, (n, K d).
+    x: the replica at b = 1, shape (n, d). others: the K - 1 hotter ones, shape (n, K - 1, d).
+    potentials: V of the target at each, (n, K). scores: its score, (n, K, d).
     rounds: rounds of swaps so far, (n,). swaps: how many were accepted, by pair of neighbours, (n, K - 1).
     """
 
     x: Batch
-    others: Batch
+    others: torch.Tensor
     potentials: torch.Tensor
-    scores: Batch
+    scores: torch.Tensor
     rounds: Values
     swaps: torch.Tensor
 
@@ -110,38 +111,45 @@ class ParallelTempering(Sampler):
         """All replicas at `x`."""
         v, s = target.potential_and_score(x)
         n, k = len(x), self.replicas
-        others, potentials, scores = x.T.repeat(k - 1, 1).T, v.repeat(k, 1).T, s.T.repeat(k, 1).T
+        everywhere = Point(x.T.repeat(1, k).T, v.repeat(k), s.T.repeat(1, k).T)
         counts = torch.zeros((k, n), dtype=torch.int64, device=x.device)
-        return Replicas(x, others, potentials, scores, counts[0], counts[1:].T)
+        return self.state(everywhere, counts[0], counts[1:].T)
 
     def step(self, target: Target, state: Replicas, noise: Noise) -> Replicas:
-        d = state.x.shape[1]
-        positions = torch.cat([state.x, state.others], dim=1).split(d, 1)
-        places = zip(positions, state.potentials.unbind(1), state.scores.split(d, 1), strict=True)
-        moved = []
-        for b, place in zip(self.inverse_temperatures, places, strict=True):
-            moved.append(move(Tempered(target, b, self.reference), Point(*place), self.step_size, noise))
+        places, n = self.places(state), len(state.x)
+        b = places.potential.new_tensor(self.inverse_temperatures).repeat_interleave(n)
+        moved = move(Tempered(target, b, self.reference), places, self.step_size, Paired(noise, n))
         return self.swap(target, moved, state, noise)
 
-    def log_ratio(self, energies: torch.Tensor) -> torch.Tensor:
-        """Log of what a change of places of neighbours multiplies the density by, (n, K - 1), from ``E = V - V_0``, (n, K)."""
-        b = energies.new_tensor(self.inverse_temperatures)
-        return (b[:-1] - b[1:]) * (energies[:, :-1] - energies[:, 1:])
+    def places(self, state: Replicas) -> Point:
+        """All replicas as rows, so that one call moves them: that at b_k of particle i is row ``(k - 1) n + i``."""
+        d, rows = state.x.shape[1], state.potentials.numel()
+        x = torch.cat([state.x.T.unsqueeze(1), state.others.permute(2, 1, 0)], dim=1)
+        return Point(x.reshape(d, rows).T, state.potentials.T.reshape(rows), state.scores.permute(2, 1, 0).reshape(d, rows).T)
 
-    def swap(self, target: Target, places: list[Point], state: Replicas, noise: Noise) -> Replicas:
-        """The replicas at `places` after a round of swaps; `state` says which round it is."""
-        (n, d), k = state.x.shape, self.replicas
-        energies = torch.stack([Tempered(target, 1.0, self.reference).energy(place) for place in places])
-        source, accepted = torch.arange(k, device=state.x.device).expand(n, k).T, state.swaps.T.bool()
-        if k > 1:
-            pair = torch.arange(k - 1, device=state.x.device)
-            u = noise.uniform((n, k // 2))[:, pair // 2]  # as many as there are pairs in a round
-            turn = (pair + state.rounds.unsqueeze(1)) % 2 == 0
-            accepted = (turn & (torch.log(u) < self.log_ratio(energies.T))).T
-            source = source.clone()
-            source[:-1] += accepted.long()
-            source[1:] -= accepted.long()
-        x, v, s = (torch.stack(parts) for parts in zip(*((p.x.T, p.potential, p.score.T) for p in places), strict=True))
-        rows = source.unsqueeze(1).expand(k, d, n)
-        x, s = x.gather(0, rows).reshape(k * d, n), s.gather(0, rows).reshape(k * d, n)
-        return Replicas(x[:d].T, x[d:].T, v.gather(0, source).T, s.T, state.rounds + 1, state.swaps + accepted.T)
+    def state(self, places: Point, rounds: Values, swaps: torch.Tensor) -> Replicas:
+        """The inverse of `places`, with the counts."""
+        n, k = len(rounds), self.replicas
+        x, s = (rows.T.reshape(-1, k, n).permute(2, 1, 0) for rows in (places.x, places.score))
+        return Replicas(x[:, 0], x[:, 1:], places.potential.reshape(k, n).T, s, rounds, swaps)
+
+    def log_ratio(self, energies: torch.Tensor) -> torch.Tensor:
+        """Log of what a change of places of neighbours multiplies the density by, (K - 1, n), from ``E = V - V_0``, (K, n)."""
+        b = energies.new_tensor(self.inverse_temperatures).unsqueeze(1)
+        return (b[:-1] - b[1:]) * (energies[:-1] - energies[1:])
+
+    def swap(self, target: Target, places: Point, state: Replicas, noise: Noise) -> Replicas:
+        """The replicas at the rows of `places` after a round of swaps; `state` says which round it is."""
+        n, k = len(state.x), self.replicas
+        if k == 1:
+            return self.state(places, state.rounds + 1, state.swaps)
+        energies = Tempered(target, 1.0, self.reference).energy(places).reshape(k, n)
+        log_u = torch.log(noise.uniform((n, k // 2))).T  # as many as there are pairs in a round
+        pair = torch.arange(k - 1, device=state.x.device).unsqueeze(1)
+        accepted = (log_u.repeat_interleave(2, 0)[: k - 1] < self.log_ratio(energies)) & (pair % 2 == state.rounds % 2)
+        source = torch.arange(k * n, device=state.x.device)  # which row each one is filled from
+        leap = accepted.reshape(-1) * n
+        source[:-n] += leap
+        source[n:] -= leap
+        x, s = (rows.T.gather(1, source.expand(rows.shape[1], -1)).T for rows in (places.x, places.score))
+        return self.state(Point(x, places.potential.gather(0, source), s), state.rounds + 1, state.swaps + accepted.T)

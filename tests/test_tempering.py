@@ -33,12 +33,13 @@ from mixrate.samplers import annealing, tempered
 from mixrate.samplers.annealed_importance import AnnealedImportance
 from mixrate.samplers.annealing import Annealing, Weighted, effective_size, log_mean, systematic
 from mixrate.samplers.base import Sampler
+from mixrate.samplers.diffusion.posterior import Paired
 from mixrate.samplers.mala import MALA
 from mixrate.samplers.metropolis import Point
 from mixrate.samplers.noise import Noise, Stream
 from mixrate.samplers.parallel_tempering import ParallelTempering, Replicas
 from mixrate.samplers.sequential_monte_carlo import SequentialMonteCarlo
-from mixrate.samplers.tempered import Reference, Tempered, move
+from mixrate.samplers.tempered import Reference, Scaled, Tempered, move
 from mixrate.targets.base import Batch, Target
 from mixrate.targets.double_well import DoubleWell
 from mixrate.targets.gaussian import Gaussian
@@ -152,13 +153,18 @@ def test_moves_carry_what_the_target_says() -> None:
 # Swaps.
 
 
-def replicas(sampler: ParallelTempering, target: Target, positions: list[Batch], rounds: int = 0) -> tuple[list[Point], Replicas]:
-    """Replicas at given positions."""
+def replicas(sampler: ParallelTempering, target: Target, positions: list[Batch], rounds: int = 0) -> tuple[Point, Replicas]:
+    """Replicas at given positions: as rows, and as a state."""
     places = [Point(x, *target.potential_and_score(x)) for x in positions]
     n, k = len(positions[0]), sampler.replicas
-    fields = torch.cat(positions[1:], 1), torch.stack([p.potential for p in places], 1), torch.cat([p.score for p in places], 1)
+    fields = torch.stack(positions[1:], 1), torch.stack([p.potential for p in places], 1), torch.stack([p.score for p in places], 1)
     counts = torch.full((n,), rounds), torch.zeros((n, k - 1), dtype=torch.int64)
-    return places, Replicas(positions[0], *fields, *counts)
+    return Point(*(torch.cat(parts) for parts in zip(*places, strict=True))), Replicas(positions[0], *fields, *counts)
+
+
+def ladder(state: Replicas) -> torch.Tensor:
+    """All positions, (n, K, d)."""
+    return torch.cat([state.x.unsqueeze(1), state.others], 1)
 
 
 def check_swap(width: float | None = None) -> None:
@@ -177,10 +183,9 @@ def check_swap(width: float | None = None) -> None:
             if u >= 1:
                 continue
             found = sampler.swap(SKEW, places, state, Given(u))
-            x = torch.cat([found.x, found.others], 1)[0]
-            assert torch.equal(x, ends[expected, 0]), (at, rounds)
+            assert torch.equal(ladder(found)[0], ends[expected]), (at, rounds)
             assert torch.equal(found.potentials[0], torch.cat([SKEW.potential(ends[[s]]) for s in expected]))
-            assert torch.equal(found.scores[0], torch.cat([SKEW.score(ends[[s]])[0] for s in expected]))
+            assert torch.equal(found.scores[0], torch.cat([SKEW.score(ends[[s]]) for s in expected]))
             assert int(found.rounds) == rounds + 1
             # at one place both ends are the same, and nobody sees whether they have changed
             moved = [int(expected is swapped and rounds == 0), int(expected is swapped and rounds == 1)]
@@ -197,11 +202,13 @@ def test_every_row_swaps_for_itself() -> None:
     sampler = ParallelTempering(0.1, 4, 20.0)
     positions = [2 * Stream("rows", k).normal((300, 2)) for k in range(4)]
     places, state = replicas(sampler, MODES, positions)
+    assert all(torch.equal(f, g) for f, g in zip(sampler.places(state), places, strict=True))
     state = state._replace(rounds=torch.arange(300) % 2)
     whole = sampler.swap(MODES, places, state, Given(0.3))
     for parity in (0, 1):
         rows = slice(parity, None, 2)
-        part = sampler.swap(MODES, [Point(*(f[rows] for f in p)) for p in places], Replicas(*(f[rows] for f in state)), Given(0.3))
+        some = Replicas(*(f[rows] for f in state))
+        part = sampler.swap(MODES, sampler.places(some), some, Given(0.3))
         assert all(torch.equal(f[rows], g) for f, g in zip(whole, part, strict=True))
     assert 0.1 < float(whole.swaps[:, 0].double().mean()) < 0.5  # half of the rows, at most
     assert int(whole.swaps[0, 1] + whole.swaps[1, 0] + whole.swaps[1, 2]) == 0
@@ -214,7 +221,66 @@ def test_one_replica_is_mala() -> None:
     for k in range(4):
         mine, theirs = one.step(DENSE, mine, Stream("one").at(k)), other.step(DENSE, theirs, Stream("one").at(k))
         assert torch.equal(mine.x, theirs.x)
-    assert mine.others.shape == (300, 0) and mine.swaps.shape == (300, 0) and mine.rounds.tolist() == [4] * 300
+    assert mine.others.shape == (300, 0, 2) and mine.swaps.shape == (300, 0) and mine.rounds.tolist() == [4] * 300
+
+
+class OfReplica(Noise):
+    """What a step of all replicas at once draws first, as one of them alone would."""
+
+    def __init__(self, k: int, normals: torch.Tensor, uniforms: torch.Tensor) -> None:
+        self.z, self.u = normals[:, k], uniforms[:, k]
+
+    def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
+        assert shape == tuple(self.z.shape)
+        return self.z
+
+    def uniform(self, shape: tuple[int, ...]) -> torch.Tensor:
+        assert shape == tuple(self.u.shape)
+        return self.u
+
+
+def one_by_one(sampler: ParallelTempering, target: Target, state: Replicas, noise: Stream) -> tuple[list[Point], torch.Tensor]:
+    """A step replica by replica and swap by swap, on the numbers that `step` draws: the replicas, and which pairs changed places."""
+    n, k, d = len(state.x), sampler.replicas, target.dim
+    normals, uniforms, draws = noise.normal((n, d * k)).reshape(n, d, k).mT, noise.uniform((n, k)), noise.uniform((n, k // 2))
+    places, x, swapped = [], ladder(state), torch.zeros((n, k - 1), dtype=torch.int64)
+    for j, b in enumerate(sampler.inverse_temperatures):
+        here = Point(x[:, j], state.potentials[:, j], state.scores[:, j])
+        places.append(move(Tempered(target, b, sampler.reference), here, sampler.step_size, OfReplica(j, normals, uniforms)))
+    v_0 = [0 * p.potential if sampler.reference is None else sampler.reference.potential(p.x) for p in places]
+    b = sampler.inverse_temperatures
+    before = [Point(*(f.clone() for f in p)) for p in places]
+    for i, j in itertools.product(range(n), range(k - 1)):
+        gap = (before[j].potential[i] - v_0[j][i]) - (before[j + 1].potential[i] - v_0[j + 1][i])
+        if (int(state.rounds[i]) + j) % 2 == 0 and float(draws[i, j // 2]) < math.exp(min(0.0, (b[j] - b[j + 1]) * float(gap))):
+            swapped[i, j] = 1
+            for f in range(3):
+                places[j][f][i], places[j + 1][f][i] = before[j + 1][f][i], before[j][f][i]
+    return places, swapped
+
+
+def check_all_at_once(width: float | None = None, k: int = 5) -> None:
+    """A step of all replicas in one call is that of one after the other, to rounding, whichever round a row is in."""
+    sampler, n = ParallelTempering(0.9, k, 12.0, width, 0.3), 60
+    for target in (MODES, DENSE, SKEW):
+        _, state = replicas(sampler, target, [3 * Stream("at once", j).normal((n, target.dim)) for j in range(k)])
+        state = state._replace(rounds=torch.arange(n) % 2)
+        for step in range(3):
+            places, swapped = one_by_one(sampler, target, state, Stream("at once").at(step))
+            new = sampler.step(target, state, Stream("at once").at(step))
+            found = ladder(new), new.potentials, new.scores
+            for mine, theirs in zip(found, zip(*places, strict=True), strict=True):
+                assert torch.allclose(mine, torch.stack(theirs, 1), rtol=1e-12, atol=1e-12)
+            assert torch.equal(new.swaps - state.swaps, swapped) and torch.equal(new.rounds, state.rounds + 1)
+            stayed = (new.scores == state.scores).double().mean()
+            assert 0.01 < float(stayed) < 0.9 and (k == 1 or 0 < int(swapped.sum()) < n * (k - 1) / 2)
+            state = new
+
+
+@pytest.mark.parametrize("width", [None, 2.0])
+@pytest.mark.parametrize("k", [2, 5, 6])
+def test_all_at_once_is_one_by_one(width: float | None, k: int) -> None:
+    check_all_at_once(width, k)
 
 
 def tempered_law(sampler: ParallelTempering, b: float) -> Normal:
@@ -232,8 +298,8 @@ def check_joint_law(width: float | None = None) -> None:
     _, state = replicas(sampler, DENSE, [Particles.of_normal(law, n, seed).x for seed, law in enumerate(laws)])
     for k in range(steps):
         state = sampler.step(DENSE, state, Stream("joint").at(k))
-    z, direction = torch.cat([state.x, state.others], 1).numpy().reshape(n, 3, 2), np.array([1.0, -2.0])
-    assert torch.allclose(state.potentials[:, 1], DENSE.potential(state.others[:, :2]), atol=1e-12)
+    z, direction = ladder(state).numpy(), np.array([1.0, -2.0])
+    assert torch.allclose(state.potentials[:, 1], DENSE.potential(state.others[:, 0]), atol=1e-12)
     depths = np.empty((3, n))
     for j, law in enumerate(laws):
         away = z[:, j] - law.mean
@@ -660,12 +726,12 @@ def upside_down(self: ParallelTempering, energies: torch.Tensor) -> torch.Tensor
 
 def no_gap(self: ParallelTempering, energies: torch.Tensor) -> torch.Tensor:
     """Without b_i - b_j."""
-    return energies[:, :-1] - energies[:, 1:]
+    return energies[:-1] - energies[1:]
 
 
-def stale(self: ParallelTempering, target: Target, places: list[Point], state: Replicas, noise: Noise) -> Replicas:
+def stale(self: ParallelTempering, target: Target, places: Point, state: Replicas, noise: Noise) -> Replicas:
     """Potentials stay where they were while positions change places."""
-    return SWAP(self, target, places, state, noise)._replace(potentials=torch.stack([p.potential for p in places], 1))
+    return SWAP(self, target, places, state, noise)._replace(potentials=places.potential.reshape(self.replicas, -1).T)
 
 
 def after_the_move(self: Annealing, k: int, target: Target, state: Any, noise: Noise) -> Weighted:
@@ -709,6 +775,16 @@ def half_normalised(self: Reference, x: Batch) -> torch.Tensor:
     return ((x - self.centre) ** 2).sum(1) / (2 * self.width**2)
 
 
+def unscaled(self: Scaled, u: Batch) -> tuple[torch.Tensor, Batch]:
+    """The score in x for that in u."""
+    return self.path.potential_and_score(u * self.ratio)
+
+
+def crossed(self: Paired, shape: tuple[int, ...]) -> torch.Tensor:
+    """Numbers of one particle at another."""
+    return self.source.normal((self.n, shape[0] // self.n * shape[1])).reshape(shape)
+
+
 class Unadjusted(MALA):
     """MALA without the rejection."""
 
@@ -726,6 +802,10 @@ MUTANTS: list[tuple[Any, str, Any, Callable[[], None]]] = [
     (ParallelTempering, "log_ratio", no_gap, check_swap),
     (ParallelTempering, "log_ratio", no_gap, check_joint_law),
     (ParallelTempering, "swap", stale, check_swap),
+    (Scaled, "potential_and_score", unscaled, check_all_at_once),
+    (Scaled, "potential_and_score", unscaled, check_joint_law),
+    (Paired, "normal", crossed, check_all_at_once),
+    (ParallelTempering, "swap", stale, check_all_at_once),
     (tempered, "MALA", Unadjusted, check_joint_law),
     (tempered, "MALA", Unadjusted, check_weights_by_hand),
     (tempered, "MALA", Unadjusted, check_ais_is_unbiased),
