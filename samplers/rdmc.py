@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 
-from ..errors import Diverged, InvalidInput, Unsupported
-from ..targets.base import Batch, Target, Values
+from ..errors import InvalidInput, Unsupported
+from ..targets.base import Batch, Target
 from .base import State, positive
-from .diffusion.estimators import COLD, INNER, Plan, lowest_potential, score_of
+from .diffusion.estimators import COLD, INNER, Draws, Look, Plan, joined, lowest_potential, refuse_starved, score_of
 from .diffusion.forward import VP, ou
 from .diffusion.posterior import Posterior
+from .diffusion.recursion import Estimated, level_of
 from .diffusion.reverse import admit_run, admit_score, backward_times, whole
 from .noise import Noise, Probe, Stream
 from .scheduled import Scheduled
 
 IDENTITIES = ("tweedie", "target", "both")
-#: Numbers per array of inner points: those of a block of particles stay in the second-level cache.
-BLOCK_NUMBERS = 65536
+#: Numbers per array of inner points of a block of particles: what goes through torch stays small, compiled chains cut finer themselves.
+BLOCK_NUMBERS = 262144
+#: Numbers that a particle's noise has in one step.
+NOISE = 2**32
 
 
 class Warm(NamedTuple):
@@ -29,15 +33,6 @@ class Warm(NamedTuple):
 
     x: Batch
     chains: Batch
-
-
-class Look(NamedTuple):
-    """An estimated score: the score (n, d), where the chains ended, and how the inner sampler fared, per particle."""
-
-    score: Batch
-    chains: Batch | None
-    ess: Values
-    acceptance: Values | None
 
 
 @dataclass(frozen=True)
@@ -59,15 +54,20 @@ class RDMC(Scheduled):
     With oracle it is `reverse_exponential`. On a Gaussian target oracle, exact and a cold ula are affine in (x, noise): their law
     is exact. Starved inner samplers end the run. A run that is taken up again starts its inner chains cold.
 
+    Recursive (RS-DMC, `segments` > 1): [0, T] in equal pieces of length S; at ``t = j S + r``, 0 < r <= S, the points are those of x_(jS) given
+    x_t, ``q(y) ~ p_(jS)(y) exp(-|x - e^-r y|^2/(2 (1 - e^-2r)))``, by ula with a score of p_(jS) that is estimated alike, down to p_0, the target.
+
     Cost: per particle and step, n = inner_chains and k = inner_steps: importance n potentials; ula n k scores; mala n (k + 1) scores and
     potentials; rejection n k potentials; exact none. Identities other than tweedie: n scores more, but none more after mala. A cold
-    start by importance: n potentials more.
+    start by importance: n potentials more. Where the numbers differ from step to step, the mean over the steps; in the segment j the
+    (j + 1)-th power of what the first one costs. With a `budget` that, within 1 % (a cold start's potentials count as scores), and
+    the pilot once (`budget.py`).
 
     Arguments:
         steps: N >= 1. horizon: T > 0. stop, spacing: as in `Reverse`.
         inner: ``importance``, ``ula``, ``mala``, ``rejection``, ``exact`` or ``oracle``.
-        inner_chains: n >= 1, points per particle.
-        inner_steps: k >= 1, steps of the inner chains, or rounds of rejection.
+        inner_chains: n >= 1, points per particle; or a list, one number per step, the initial ones first.
+        inner_steps: k >= 1, steps of the inner chains, or rounds of rejection; or a list.
         inner_step: their step size, positive, in units of the posterior's time scale.
         warm: whether inner chains go on from where they ended.
         cold: where chains start that do not: ``kernel`` at draws of N(x/a, v/a^2 I), far out where t is large; ``normal`` of N(a x, v I), the
@@ -75,25 +75,30 @@ class RDMC(Scheduled):
         identity: ``tweedie``, ``target`` or ``both`` (`estimators.py`; both needs inner_chains > d + 1).
         initial_steps: n >= 0, Langevin steps on p_T with the estimated score, before the reverse diffusion.
         initial_step: their step size.
-        least_ess: least effective number of points that every particle must have (importance, rejection), at most inner_chains.
+        least_ess: least effective number of points that every particle must have (importance, rejection, cold starts by importance), at
+            most inner_chains.
         least_acceptance: least share of accepted proposals that every particle must have (mala).
         lowest: a lower bound of V, for rejection; None: found for mixtures and where m > 0.
+        segments: pieces of [0, T], at least 1; above 1 for ula (cold, but not by importance) and oracle.
+        budget: evaluations per particle and step, on average over the steps; both numbers of the inner chains are then chosen for each
+            step by a pilot run (ula and mala, cold). None: they are the given ones.
 
     Errors: `InvalidInput` for what is out of range; `Unsupported` for a route that the target does not have; `Diverged` for starved
         inner samplers.
 
     References: Huang, Dong, Hao, Ma, Zhang, "Reverse diffusion Monte Carlo" (2024), Lemma 1 and Algorithm 1,
-        https://arxiv.org/abs/2307.02037; He, Rojas, Tao, "Zeroth-order sampling methods for non-log-concave distributions: alleviating
-        metastability by denoising diffusion" (2024), https://arxiv.org/abs/2402.17886 (rejection); De Bortoli, Hutchinson, Wirnsberger,
-        Doucet, "Target score matching" (2024), https://arxiv.org/abs/2402.08667 (target); Mira, Solgi, Imparato, "Zero variance Markov
-        chain Monte Carlo for Bayesian estimators" (2013), https://doi.org/10.1007/s11222-012-9344-6 (both)
+        https://arxiv.org/abs/2307.02037; Huang, Zou, Dong, Ma, Zhang, "Faster sampling without isoperimetry via diffusion-based Monte
+        Carlo" (2024), https://arxiv.org/abs/2401.06325 (recursive); He, Rojas, Tao, "Zeroth-order sampling methods for non-log-concave
+        distributions: alleviating metastability by denoising diffusion" (2024), https://arxiv.org/abs/2402.17886 (rejection); De Bortoli,
+        Hutchinson, Wirnsberger, Doucet, "Target score matching" (2024), https://arxiv.org/abs/2402.08667 (target); Mira, Solgi, Imparato,
+        "Zero variance Markov chain Monte Carlo for Bayesian estimators" (2013), https://doi.org/10.1007/s11222-012-9344-6 (both)
     """
 
     steps: int
     horizon: float
     inner: str = "ula"
-    inner_chains: int = 128
-    inner_steps: int = 20
+    inner_chains: int | tuple[int, ...] = 128
+    inner_steps: int | tuple[int, ...] = 20
     inner_step: float = 0.5
     warm: bool = False
     cold: str = "kernel"
@@ -105,41 +110,80 @@ class RDMC(Scheduled):
     least_ess: float = 5.0
     least_acceptance: float = 0.05
     lowest: float | None = None
+    segments: int = 1
+    budget: float | None = None
 
     bias_order: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         admit_run(self.steps, self.horizon, self.stop, self.spacing)
-        if self.inner not in (*INNER, "oracle"):
-            raise InvalidInput(f"inner must be one of {', '.join([*INNER, 'oracle'])}, got {self.inner!r}")
-        if self.identity not in IDENTITIES:
-            raise InvalidInput(f"identity must be one of {', '.join(IDENTITIES)}, got {self.identity!r}")
-        if self.cold not in COLD:
-            raise InvalidInput(f"cold must be one of {', '.join(COLD)}, got {self.cold!r}")
-        for name, least in (("inner_chains", 1), ("inner_steps", 1), ("initial_steps", 0)):
-            whole(getattr(self, name), name, least)
+        for name, known in (("inner", (*INNER, "oracle")), ("identity", IDENTITIES), ("cold", COLD)):
+            if getattr(self, name) not in known:
+                raise InvalidInput(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        whole(self.initial_steps, "initial_steps", 0)
+        whole(self.segments, "segments")
+        for name in ("inner_chains", "inner_steps"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != self.length:
+                raise InvalidInput(f"{name} must be one number or {self.length}, one per step, got a list of {len(value)}")
+            for number in value if isinstance(value, tuple) else (value,):
+                whole(number, name)
         positive(self.inner_step, "inner_step")
         positive(self.initial_step, "initial_step")
-        if self.warm and self.inner not in ("ula", "mala"):
-            raise InvalidInput(f"warm must be false where inner is {self.inner}: there are no chains that could go on")
-        if not 0 <= self.least_ess <= self.inner_chains and self.inner in ("importance", "rejection"):
-            raise InvalidInput(f"least_ess must be in [0, inner_chains = {self.inner_chains}], got {self.least_ess}")
+        fewest = min(self._given(k)[0] for k in range(self.length))
+        if not 0 <= self.least_ess <= fewest and self._weighted:
+            raise InvalidInput(f"least_ess must be in [0, inner_chains = {fewest}], got {self.least_ess}")
         if not 0 <= self.least_acceptance <= 1:
             raise InvalidInput(f"least_acceptance must be in [0, 1], got {self.least_acceptance}")
+        self._admit_options()
+
+    def _admit_options(self) -> None:
+        """Raise one line where options do not go together."""
+        if self.warm and self.inner not in ("ula", "mala"):
+            raise InvalidInput(f"warm must be false where inner is {self.inner}: there are no chains that could go on")
+        if self.warm and isinstance(self.inner_chains, tuple):
+            raise InvalidInput("warm must be false where inner_chains is a list: chains that go on are as many at every step")
+        positive(1.0 if self.budget is None else self.budget, "budget")
+        for name, on, inners in (("segments", self.segments > 1, ("ula", "oracle")), ("budget", self.budget is not None, ("ula", "mala"))):
+            if on and self.inner not in inners:
+                raise InvalidInput(f"{name} must not be set where inner is {self.inner}, only where it is {' or '.join(inners)}")
+            if on and self.warm:
+                raise InvalidInput(f"{name} must not be set where inner chains are warm: those that go on are the same at every time")
+        if self.segments > 1 and (self.cold == "importance" or self.budget is not None):
+            raise InvalidInput(f"segments must be 1 where cold is importance or a budget is set, got {self.segments}")
+
+    @property
+    def _weighted(self) -> bool:
+        """Whether the points are weighted draws, or chains that start at some."""
+        return self.inner in ("importance", "rejection") or (self.inner in ("ula", "mala") and self.cold == "importance")
+
+    def _given(self, k: int) -> tuple[int, int]:
+        n, steps = self.inner_chains, self.inner_steps
+        return n[k] if isinstance(n, tuple) else n, steps[k] if isinstance(steps, tuple) else steps
+
+    def _mean(self, factor: Callable[[int], int]) -> float:
+        """The mean cost over the steps, that of a chain told by its inner steps."""
+        numbers = [(*self._given(i), level_of(t, self.horizon, self.segments)[0]) for i, t in enumerate(self.times[:-1])]
+        return sum(float(n * factor(k)) ** (j + 1) for n, k, j in numbers) / self.length
 
     @property
     def score_evaluations(self) -> float:  # type: ignore[override]  # it depends on hyperparameters
         """Scores per particle and step."""
-        n, k = self.inner_chains, self.inner_steps
-        points = {"oracle": 1, "ula": n * k, "mala": n * (k + 1)}.get(self.inner, 0)
-        return float(points + (n if self.identity != "tweedie" and self.inner not in ("oracle", "mala") else 0))
+        if self.budget is not None:
+            return float(self.budget)
+        if self.inner == "oracle":
+            return 1.0
+        more = int(self.identity != "tweedie")
+        return self._mean({"ula": lambda k: k + more, "mala": lambda k: k + 1}.get(self.inner, lambda k: more))
 
     @property
     def potential_evaluations(self) -> float:  # type: ignore[override]  # it depends on hyperparameters
         """Potentials per particle and step; warm chains are cold once, which does not count here."""
-        n, k = self.inner_chains, self.inner_steps
-        resampled = n if self.inner in ("ula", "mala") and self.cold == "importance" and not self.warm else 0
-        return float({"importance": n, "rejection": n * k, "mala": n * (k + 1)}.get(self.inner, 0) + resampled)
+        if self.budget is not None:
+            return float(self.budget) if self.inner == "mala" else 0.0
+        resampled = int(self.inner in ("ula", "mala") and self.cold == "importance" and not self.warm)
+        factors: dict[str, Callable[[int], int]] = {"importance": lambda k: 1, "rejection": lambda k: k, "mala": lambda k: k + 1 + resampled}
+        return self._mean(factors.get(self.inner, lambda k: resampled))
 
     @cached_property
     def forward(self) -> VP:
@@ -166,28 +210,36 @@ class RDMC(Scheduled):
             raise Unsupported(f"inner must not be exact on {target.name}: it has no closed-form restricted Gaussian draw")
         if self.inner == "rejection" and self.lowest is None:
             lowest_potential(target)
-        if self.identity == "both" and self.inner_chains <= target.dim + 1:
-            raise InvalidInput(f"inner_chains must be above d + 1 = {target.dim + 1} for identity both, got {self.inner_chains}")
+        fewest = min(self._given(k)[0] for k in range(self.length))
+        if self.identity == "both" and fewest <= target.dim + 1 and self.budget is None:
+            raise InvalidInput(f"inner_chains must be above d + 1 = {target.dim + 1} for identity both, got {fewest}")
+        if self.segments > 1 and 2 * self.length * self.score_evaluations * target.dim > NOISE:
+            raise InvalidInput(f"segments must be fewer than {self.segments}: {self.score_evaluations:.3g} scores per step are beyond the noise")
 
     def init(self, target: Target, x: Batch, noise: Noise) -> Any:
-        return Warm(x, x.new_full((len(x), self.inner_chains * target.dim), math.nan)) if self.warm else State(x)
+        return Warm(x, x.new_full((len(x), self.numbers(target, 0)[0] * target.dim), math.nan)) if self.warm else State(x)
 
     def advance(self, k: int, target: Target, state: Any, noise: Noise) -> Any:
+        return self.observed(k, target, state, noise)[0]
+
+    def observed(self, k: int, target: Target, state: Any, noise: Noise) -> tuple[Any, Look]:
+        """The state after the step that follows k steps, and the estimates that it used."""
         x, chains = state.x, state.chains if self.warm else None
         if self.warm and isinstance(noise, Probe):
             raise Unsupported("rdmc with warm inner chains keeps more than a position, and has no exact law: use particles")
-        size = max(1, BLOCK_NUMBERS // (self.inner_chains * target.dim))
-        parts = noise.blocks(len(x), size) if isinstance(noise, Stream) and self.inner != "oracle" else [(slice(None), noise)]
+        size = len(x) if self.inner == "oracle" else block(self.numbers(target, k)[0] * target.dim)
+        parts = noise.blocks(len(x), size) if isinstance(noise, Stream) else [(slice(None), noise)]
         moved, looks = [], []
         for rows, source in parts:
             look = self.look(target, k, x[rows], source, None if chains is None else chains[rows])
-            moved.append(self._move(k, x[rows], look.score, source))
+            moved.append(self.carry(k, x[rows], look.score, source))
             looks.append(look)
-        self._admit(k, looks)
-        ends = [look.chains for look in looks if look.chains is not None]
-        return Warm(torch.cat(moved), torch.cat(ends)) if self.warm else State(torch.cat(moved))
+        found = joined(looks)
+        self._admit(k, found)
+        return State(torch.cat(moved)) if found.chains is None else Warm(torch.cat(moved), found.chains), found
 
-    def _move(self, k: int, x: Batch, score: Batch, noise: Noise) -> Batch:
+    def carry(self, k: int, x: Batch, score: Batch, noise: Noise) -> Batch:
+        """x after the step that follows k steps, with this score."""
         xi, p = noise.normal(tuple(x.shape)), self.forward
         if k < self.initial_steps:
             return x + self.initial_step * score + (2 * self.initial_step) ** 0.5 * xi
@@ -199,34 +251,55 @@ class RDMC(Scheduled):
         if self.inner == "oracle":
             found = self.forward.noised(target, self.times[k]).score(x)
             return Look(found, None, x.new_full((len(x),), math.inf), None)
-        q = self.posterior(target, k, x)
-        start = None if chains is None or bool(torch.isnan(chains).all()) else chains.T.reshape(q.dim, -1).T
-        draws = INNER[self.inner](q, self.plan(q, start), noise)
+        q = self.posterior(target, k, x, noise)
+        draws = self._draw(q, k, noise, None if chains is None or bool(torch.isnan(chains).all()) else chains.T.reshape(q.dim, -1).T)
         ends = draws.y.T.reshape(-1, len(x)).T if self.warm else None
         return Look(score_of(q, draws, self.identity), ends, draws.ess, draws.acceptance)
 
-    def posterior(self, target: Target, k: int, x: Batch) -> Posterior:
-        """The inner problem of the step after k steps."""
-        return Posterior(target, x, *self.forward.kernel(self.times[k]), self.inner_chains)
+    def _draw(self, q: Posterior, k: int, noise: Noise, start: Batch | None = None) -> Draws:
+        return INNER[self.inner](q, self.plan(q, k, start), noise)
 
-    def plan(self, q: Posterior, start: Batch | None = None) -> Plan:
+    def numbers(self, target: Target, k: int) -> tuple[int, int]:
+        """(inner_chains, inner_steps) of the step after k steps."""
+        if self.budget is not None:
+            from .diffusion.budget import planned  # it runs this sampler
+
+            return planned(self, target).numbers(target, k)
+        return self._given(k)
+
+    def posterior(self, target: Target, k: int, x: Batch, noise: Noise | None = None) -> Posterior:
+        """The inner problem of the step after k steps; the levels below the first draw from `noise`."""
+        return self._problem(target, k, *level_of(self.times[k], self.horizon, self.segments), x, noise)
+
+    def _problem(self, target: Target, k: int, level: int, rest: float, x: Batch, noise: Noise | None) -> Posterior:
+        """That of x_(jS) given ``x_(jS + r) = x``, j the level and r the rest."""
+        prior, length = target, self.horizon / self.segments
+
+        def estimate(y: Batch) -> Batch:
+            assert noise is not None
+            q = self._problem(target, k, level - 1, length, y, noise)
+            return score_of(q, self._draw(q, k, noise), self.identity)
+
+        if level:
+            prior = Estimated(target, *self.forward.kernel(level * length), estimate, len(x))
+        return Posterior(prior, x, *self.forward.kernel(rest), self.numbers(target, k)[0])
+
+    def plan(self, q: Posterior, k: int, start: Batch | None = None) -> Plan:
         """How it is to be drawn from."""
         big = q.constants.get("M")
         h = self.inner_step * q.variance if big is None else self.inner_step / big.value
         lowest = math.nan if self.inner != "rejection" else lowest_potential(q.prior) if self.lowest is None else self.lowest
-        return Plan(self.inner_steps, h, lowest, start, self.cold)
+        return Plan(self.numbers(q.prior, k)[1], h, lowest, start, self.cold)
 
-    def _admit(self, k: int, looks: list[Look]) -> None:
+    def _admit(self, k: int, look: Look) -> None:
         """Raise where a mean over the points says nothing. What is not finite goes on as such, and counts as diverged."""
-        rates = [look.acceptance for look in looks if look.acceptance is not None]
-        if self.inner in ("importance", "rejection"):
-            found, least, what, remedy = torch.cat([look.ess for look in looks]), self.least_ess, "inner ESS", "raise inner_chains"
-        elif rates:
-            found, least, what, remedy = torch.cat(rates), self.least_acceptance, "inner acceptance", "lower inner_step"
-        else:
-            return
-        starved = found < least
-        if bool(starved.any()):
-            share, t = float(starved.double().mean()), self.times[k]
-            told = f"below {least:g} for {share:.2%} of the particles at t = {t:.4g}, median {float(found.median()):.3g}"
-            raise Diverged(f"{what} too low: {told}; {remedy} or lower the horizon", k + 1, share)
+        if self._weighted:
+            refuse_starved(look.ess, self.least_ess, "inner ESS", "raise inner_chains or lower the horizon", k, self.times[k])
+        if self.inner == "mala" and look.acceptance is not None:
+            refuse_starved(look.acceptance, self.least_acceptance, "inner acceptance", "lower inner_step or the horizon", k, self.times[k])
+
+
+def block(numbers: int) -> int:
+    """Particles in a block, each with so many numbers of inner points: a multiple of 64, as the noise is computed for, where it is that many."""
+    size = max(1, BLOCK_NUMBERS // numbers)
+    return size // 64 * 64 or size

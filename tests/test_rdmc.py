@@ -21,15 +21,16 @@ from mixrate.laws.origin import grid_origin, normal_origin
 from mixrate.laws.particles import Particles, simulate
 from mixrate.laws.propagate import propagate
 from mixrate.samplers import rdmc
-from mixrate.samplers.diffusion import estimators
-from mixrate.samplers.diffusion.diagnosis import diagnose
+from mixrate.samplers.diffusion import estimators, inner_chains
+from mixrate.samplers.diffusion.diagnosis import diagnose, least_curvature, log_concave_until
 from mixrate.samplers.diffusion.estimators import Draws, Plan, lowest_potential, score_of
 from mixrate.samplers.diffusion.posterior import Paired, Posterior, flat, stacked
+from mixrate.samplers.diffusion.recursion import Estimated, level_of
 from mixrate.samplers.diffusion.reverse_exponential import ReverseExponential
-from mixrate.samplers.noise import Noise, Stream
+from mixrate.samplers.noise import Noise, Probe, Stream
 from mixrate.samplers.rdmc import RDMC, Warm
 from mixrate.samplers.ula import ULA
-from mixrate.targets.base import Batch, Target
+from mixrate.targets.base import Batch, Constant, Target
 from mixrate.targets.double_well import DoubleWell
 from mixrate.targets.gaussian import Gaussian
 from mixrate.targets.gaussian_mixture import GaussianMixture
@@ -87,8 +88,8 @@ def final(sampler: RDMC, target: Gaussian) -> Normal:
 class Printed(RDMC):
     """Algorithm 1 as it is often printed: ``(e^h - 1) S`` in the place of ``2 (e^h - 1) S``."""
 
-    def _move(self, k: int, x: Batch, score: Batch, noise: Noise) -> Batch:
-        return super()._move(k, x, score / 2, noise)
+    def carry(self, k: int, x: Batch, score: Batch, noise: Noise) -> Batch:
+        return super().carry(k, x, score / 2, noise)
 
 
 def test_the_printed_factor_gives_another_variance() -> None:
@@ -208,8 +209,10 @@ def test_cold_chains_may_start_at_importance_draws() -> None:
     t, n, chains = 0.8, 300, 500
     q = posterior(LINE, t, torch.full((n, 1), 0.3, dtype=torch.float64), chains)
     plan = Plan(1, 0.1, cold="importance")
-    y = stacked(estimators.beginning(q, plan, Stream("resampled")), n)[0]
+    points, ess = estimators.beginning(q, plan, Stream("resampled"))
+    y = stacked(points, n)[0]
     draws = estimators.importance(q, plan, Stream("resampled"))
+    assert torch.equal(ess, draws.ess)
     weighted = (draws.weights * stacked(draws.y, n)[0]).sum(0)
     # systematic resampling: every draw is taken w chains times, rounded up or down
     assert float((y.mean(0) - weighted).abs().max()) < 0.2
@@ -327,6 +330,121 @@ def test_warm_chains_have_no_exact_law() -> None:
         propagate(grid_origin(sampler, LINE, 101), sampler, LINE, [1])
 
 
+# Levels.
+
+
+def test_levels_cut_the_time_in_equal_pieces() -> None:
+    for segments in (1, 2, 3, 7):
+        for t in (*np.linspace(0.01, 2.0, 200), *(2.0 * k / segments for k in range(1, segments + 1))):
+            k, r = level_of(float(t), 2.0, segments)
+            assert 0 <= k < segments and 0 < r <= 2.0 / segments * (1 + 1e-9) and k * 2.0 / segments + r == pytest.approx(t, rel=1e-12)
+    assert level_of(1.0, 2.0, 2) == (0, 1.0) and level_of(1.01, 2.0, 2) == (1, pytest.approx(0.01))
+
+
+def two_levels(t: float, horizon: float, n: int, inner: int, fraction: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(L, o, C) of the estimate ``L x + o + N(0, C)`` of the score of ILL at t in (S, 2 S], S = horizon/2, from the chains' recursions.
+
+    A chain whose score is ``L_0 y + o_0 + N(0, C_0)`` steps by ``y' = R y + h (o_0 + a/v x) + h eps + sqrt(2h) xi``, ``R = I + h (L_0 - a^2/v)``.
+    """
+    precision, mean, eye = ILL.precision.numpy(), ILL.mean.numpy(), np.eye(3)
+    linear, offset, noise, big = -precision, precision @ mean, 0 * eye, float(np.linalg.eigvalsh(precision)[-1])
+    for time in (horizon / 2, t - horizon / 2):
+        a, v = np.exp(-time), -np.expm1(-2 * time)
+        h = fraction / (big + a * a / v)
+        r = eye + h * (linear - a * a / v * eye)
+        powers = [np.linalg.matrix_power(r, j) for j in range(inner + 1)]
+        a_y = powers[-1] / a + h * a / v * sum(powers[:-1])
+        b_y = h * sum(powers[:-1]) @ offset
+        spread = powers[-1] @ powers[-1] * v / a**2 + sum(p @ (2 * h * eye + h * h * noise) @ p for p in powers[:-1])
+        linear, offset, noise = (a * a_y - eye) / v, a / v * b_y, (a / v) ** 2 * spread / n
+        big = 1 / (np.exp(-horizon) / big + -np.expm1(-horizon))  # of p_S, S = horizon/2
+    return linear, offset, noise
+
+
+def check_recursion() -> None:
+    """Two levels on a Gaussian: the affine map of the step, its noise too, in closed form."""
+    n, inner, fraction = 2, 2, 0.4
+    sampler = RDMC(4, 1.2, inner="ula", inner_chains=n, inner_steps=inner, inner_step=fraction, segments=2)
+    for k in (0, 1):  # the steps from 1.2 and 0.9 have two levels, those from 0.6 and 0.3 one
+        t, s = sampler.times[k], sampler.times[k + 1]
+        c = 2 * np.expm1(t - s)
+        linear, offset, noise = two_levels(t, 1.2, n, inner, fraction)
+        mine = affine_map(sampler.at(k), ILL)
+        assert np.allclose(mine.linear, np.exp(t - s) * np.eye(3) + c * linear, atol=1e-10)
+        assert np.allclose(mine.offset, c * offset, atol=1e-10)
+        assert np.allclose(mine.noise_cov, np.expm1(2 * (t - s)) * np.eye(3) + c * c * noise, atol=1e-10)
+    for k in (2, 3):
+        mine, plain = (affine_map(one.at(k), ILL) for one in (sampler, dataclasses.replace(sampler, segments=1)))
+        assert np.array_equal(mine.linear, plain.linear) and np.array_equal(mine.noise_cov, plain.noise_cov)
+
+
+def test_recursion_in_closed_form() -> None:
+    check_recursion()
+
+
+def test_recursive_estimates_tend_to_the_score() -> None:
+    """Without noise chains end at their mean, which is exact on a Gaussian once they are long: at every level."""
+    target, x = Gaussian([0.7], [[0.5]]), torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    for segments, k in ((2, 0), (3, 0), (3, 1)):
+        sampler = RDMC(3, 1.5, inner="ula", inner_chains=1, inner_steps=24, segments=segments)
+        score = sampler.look(target, k, x, Probe(False)).score
+        assert float((score - target.noised(sampler.times[k]).score(x)).abs().max()) < 1e-5
+
+
+def test_the_law_half_way_is_a_prior() -> None:
+    """``E[(e^-r y - x)/(1 - e^-2r)]`` over ``p_S(y) exp(-|x - e^-r y|^2/(2 (1 - e^-2r)))`` is the score at S + r: exact draws, to 5.2 errors."""
+    middle, r = MODES.noised(0.4), 0.3
+    x = at(MODES, 0.7, 500, "half way")
+    q = Posterior(middle, x, float(np.exp(-r)), float(-np.expm1(-2 * r)), 200)
+    error = score_of(q, estimators.exact(q, Plan(0, 1.0), Stream("half way")), "tweedie") - MODES.noised(0.7).score(x)
+    assert bool((error.mean(0).abs() < 5.2 * error.std(0) / 500**0.5).all())
+
+
+def test_recursive_errors_fall_with_the_chains() -> None:
+    def error(n: int) -> float:
+        sampler = RDMC(2, 0.8, inner="ula", inner_chains=n, inner_steps=8, inner_step=0.3, segments=2)
+        x = at(MODES, 0.8, 100, "chains")
+        return float(((sampler.look(MODES, 0, x, Stream("chains", n)).score - MODES.noised(0.8).score(x)) ** 2).mean())
+
+    few, many = error(4), error(32)
+    assert many < 0.35 * few  # 1/8 but for the bias of 8 steps
+
+
+def test_recursion_draws_each_particles_own_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the blocks; and the chains at the lowest level are compiled."""
+    sampler = RDMC(4, 0.8, inner="ula", inner_chains=5, inner_steps=2, segments=2)
+    x = at(MODES, 0.8, 70, "blocks")
+    calls = []
+
+    def counted(*args: Any) -> Batch:
+        calls.append(len(args[1]))
+        return RUN(*args)
+
+    monkeypatch.setattr(inner_chains, "run", counted)
+    whole = simulate(Particles(x, 1), sampler, MODES, [4])[0].x
+    assert calls == [70] * (2 * 2 * 5 + 2)  # two steps of two levels, for each inner step and chain; two of one
+    monkeypatch.setattr(rdmc, "BLOCK_NUMBERS", 5 * 2 * 7)
+    assert torch.equal(simulate(Particles(x, 1), sampler, MODES, [4])[0].x, whole)
+    assert torch.equal(simulate(Particles(x[:30], 1), sampler, MODES, [4])[0].x, whole[:30])
+
+
+def test_constants_of_a_law_known_by_estimates() -> None:
+    """Those that follow for p_s hold on a grid; the Gaussian's are exact."""
+    for target in (MODES, GaussianMixture.two_modes(3.0), GaussianMixture.log_concave_pair()):
+        for s in (0.05, 0.2, 1.0):
+            prior = Estimated(target, float(np.exp(-s)), float(-np.expm1(-2 * s)), torch.zeros_like, 1)
+            law, found = target.noised(s), prior.constants
+            y = law.sample(4000, Stream("constants", s)) * 1.5
+            curvature = torch.linalg.eigvalsh(law.hessian(y))
+            assert float(curvature.max()) <= found["M"].value + 1e-12
+            assert "m" not in found or float(curvature.min()) >= found["m"].value - 1e-12
+    prior = Estimated(ILL, float(np.exp(-0.3)), float(-np.expm1(-0.6)), torch.zeros_like, 1)
+    for name in ("m", "M"):
+        assert prior.constants[name].value == pytest.approx(ILL.noised(0.3).constants[name].value, rel=1e-12)
+    with pytest.raises(Unsupported, match="no potential"):
+        prior.potential(torch.zeros((1, 3), dtype=torch.float64))
+
+
 # Runs.
 
 
@@ -382,9 +500,12 @@ def test_it_runs_on_a_potential_alone() -> None:
             for j in rdmc.IDENTITIES
         ),
         RDMC(2, 0.5, inner="rejection", inner_chains=6, inner_steps=3, identity="target", least_ess=0.0),
-        *(RDMC(2, 0.5, inner=i, inner_chains=6, inner_steps=3, cold="importance") for i in ("ula", "mala")),
+        *(RDMC(2, 0.5, inner="ula", inner_chains=3, inner_steps=2, segments=j, identity=i) for i in ("tweedie", "target") for j in (2, 3)),
+        RDMC(2, 0.5, inner="ula", inner_chains=(3, 4), inner_steps=(2, 5)),
+        RDMC(1, 0.5, inner="mala", inner_chains=3, inner_steps=(2, 5), initial_steps=1, warm=True, least_acceptance=0.0),
+        *(RDMC(2, 0.5, inner=i, inner_chains=6, inner_steps=3, cold="importance", least_ess=0.0) for i in ("ula", "mala")),
     ],
-    ids=lambda s: f"{s.inner}-{s.identity}-{s.cold}",
+    ids=lambda s: f"{s.inner}-{s.identity}-{s.cold}-{s.segments}-{s.inner_steps}",
 )
 def test_declared_costs_are_the_calls_made(sampler: RDMC) -> None:
     """Rows at which the target was evaluated, per particle."""
@@ -401,10 +522,12 @@ def test_declared_costs_are_the_calls_made(sampler: RDMC) -> None:
 
     target = Counting()
     sampler.check(target)  # finds the bound below V once and for all
-    sampler.plan(sampler.posterior(target, 0, torch.zeros((1, 1), dtype=torch.float64)))
+    sampler.plan(sampler.posterior(target, 0, torch.zeros((1, 1), dtype=torch.float64)), 0)
     counts.update(potential=0, score=0)
-    sampler.advance(0, target, sampler.init(target, torch.zeros((4, 1), dtype=torch.float64), Stream("count")), Stream("count"))
-    assert counts == {"potential": 4 * sampler.potential_evaluations, "score": 4 * sampler.score_evaluations}
+    state = sampler.init(target, torch.zeros((4, 1), dtype=torch.float64), Stream("count"))
+    for k in range(2):
+        state = sampler.advance(k, target, state, Stream("count"))
+    assert counts == {"potential": 8 * sampler.potential_evaluations, "score": 8 * sampler.score_evaluations}
 
 
 @pytest.mark.parametrize("inner", ["importance", "exact", "rejection", "ula", "mala", "oracle"])
@@ -429,10 +552,25 @@ def test_starved_inner_samplers_end_the_run() -> None:
     assert caught.value.step == 1 and caught.value.fraction == 0.5
     with pytest.raises(Diverged, match="inner ESS too low"):
         propagate(Particles(far, 0), RDMC(10, 1.0, inner="rejection", inner_chains=64), MODES, [10])
+    check_starved_starts()
     with pytest.raises(Diverged, match="inner acceptance too low"):
         propagate(Particles(far, 0), RDMC(10, 1.0, inner="mala", inner_step=100.0), MODES, [10])
     out = propagate(Particles(far[:1], 0), RDMC(10, 1.0, inner="ula", inner_steps=500, inner_step=50.0), MODES, [10])[0]
     assert isinstance(out, Particles) and out.diverged == 1.0 and out.first_diverged == 1
+
+
+def check_starved_starts() -> None:
+    """Chains that start at resampled draws of which few have any weight are no more than these."""
+    far = torch.tensor([[0.0, 0.0], [60.0, 0.0]], dtype=torch.float64)
+    for inner in ("ula", "mala"):
+        resampled = RDMC(10, 1.0, inner=inner, inner_chains=64, cold="importance", least_acceptance=0.0)
+        ess = resampled.look(MODES, 0, far, Stream("starved")).ess
+        assert float(ess[0]) > 5 > float(ess[1])
+        with pytest.raises(Diverged, match=r"^inner ESS too low: below 5 for 50.00% of the particles at t = 1"):
+            propagate(Particles(far, 0), resampled, MODES, [10])
+        full = dataclasses.replace(resampled, warm=True)  # chains that go on are as many as there are
+        state = Warm(far, Stream("ends").normal((2, 128)))
+        assert bool((full.look(MODES, 1, far, Stream("starved"), state.chains).ess == 64).all())
 
 
 @pytest.mark.parametrize(
@@ -450,6 +588,18 @@ def test_starved_inner_samplers_end_the_run() -> None:
         ({"inner": "importance", "least_ess": 200.0}, "least_ess must be in"),
         ({"least_acceptance": 2.0}, "least_acceptance must be in"),
         ({"stop": 3.0}, "stop must be at least 0"),
+        ({"cold": "importance", "inner_chains": 4}, "least_ess must be in"),
+        ({"segments": 0}, "segments must be a whole number of at least 1"),
+        ({"segments": 2, "inner": "mala"}, "segments must not be set where inner is mala, only where it is ula or oracle"),
+        ({"segments": 2, "warm": True}, "segments must not be set where inner chains are warm"),
+        ({"segments": 2, "cold": "importance"}, "segments must be 1 where cold is importance"),
+        ({"segments": 2, "budget": 100.0}, "segments must be 1 where .* a budget is set"),
+        ({"budget": 100.0, "inner": "importance"}, "budget must not be set where inner is importance"),
+        ({"budget": 100.0, "warm": True}, "budget must not be set where inner chains are warm"),
+        ({"budget": 0.0}, "budget must be a positive"),
+        ({"inner_chains": (1, 2)}, "inner_chains must be one number or 10, one per step, got a list of 2"),
+        ({"inner_steps": (1,) * 9 + (0,)}, "inner_steps must be a whole number of at least 1, got 0"),
+        ({"inner_chains": (4,) * 10, "warm": True}, "warm must be false where inner_chains is a list"),
     ],
 )
 def test_what_is_out_of_range_is_refused(given: dict[str, Any], words: str) -> None:
@@ -467,6 +617,8 @@ def test_routes_that_a_target_does_not_have_are_refused() -> None:
             RDMC(10, 1.0, **given).admit(DoubleWell())
     with pytest.raises(InvalidInput, match="inner_chains must be above d"):
         RDMC(10, 1.0, inner_chains=3, identity="both").admit(MODES)
+    with pytest.raises(InvalidInput, match="segments must be fewer than 5"):
+        RDMC(10, 1.0, segments=5).admit(MODES)
     RDMC(10, 1.0, inner="rejection", lowest=0.0).admit(DoubleWell())
     sampler = RDMC(10, 1.0, inner="rejection", lowest=3.0)
     with pytest.raises(InvalidInput, match="lowest must be at most the potential everywhere, got 3 where"):
@@ -497,6 +649,34 @@ def test_the_diagnosis_tells_bias_from_variance() -> None:
     assert all(np.isnan(f.bias) and f.least_ess < f.ess for f in blind)
     with pytest.raises(InvalidInput, match="repeats must be at least 2"):
         diagnose(sampler, ILL, x, Stream("diagnosis"), repeats=1)
+
+
+def check_curvature(sampler: RDMC, target: GaussianMixture) -> None:
+    """What is certified is a lower bound of what a grid finds, at every time; and attained with one segment and two modes."""
+    for k in range(sampler.length):
+        certified, found = sampler.posterior(target, k, torch.zeros((1, target.dim))).constants, least_curvature(sampler, target, k)
+        if "m" in certified:
+            assert certified["m"].value <= found + 1e-9
+        if sampler.segments == 1 and len(target.weights) == 2:
+            assert found == pytest.approx(certified["m"].value, abs=1e-2)
+
+
+@pytest.mark.parametrize("segments", [1, 2, 4])
+@pytest.mark.parametrize(
+    "target", [GaussianMixture.two_modes(4.0), MODES, GaussianMixture.log_concave_pair(), GaussianMixture.circle(6, 3.0, 1.0)], ids=str
+)
+def test_certified_curvatures_are_lower_bounds(target: GaussianMixture, segments: int) -> None:
+    check_curvature(RDMC(8, 1.6, segments=segments), target)
+
+
+def test_the_time_from_which_on_the_inner_problem_is_log_concave() -> None:
+    assert log_concave_until(GaussianMixture.log_concave_pair()) == np.inf and np.isnan(log_concave_until(GaussianMixture.zod_mc()))
+    until = log_concave_until(MODES)  # m = 1 - 9/4
+    assert until == pytest.approx(0.5 * np.log(1.8)) and MODES.constants["m"].value + 1 / np.expm1(2 * until) == pytest.approx(0, abs=1e-12)
+    x = MODES.sample(20, Stream("until"))
+    found = diagnose(RDMC(20, 1.0, inner="ula", inner_chains=4, inner_steps=1), MODES, x, Stream("until", 1), repeats=2)
+    assert [f.log_concave for f in found] == [f.time <= until for f in found] and {f.log_concave for f in found} == {False, True}
+    assert all(f.actual >= f.curvature - 1e-9 for f in found)
 
 
 # Theorems.
@@ -567,10 +747,10 @@ def halved(self: RDMC, k: int, x: Batch, score: Batch, noise: Noise) -> Batch:
     return MOVE(self, k, x, score / 2, noise)
 
 
-def grown(self: RDMC, target: Target, k: int, x: Batch) -> Posterior:
+def grown(self: RDMC, target: Target, k: int, level: int, rest: float, x: Batch, noise: Noise | None) -> Posterior:
     """e^t for e^-t."""
-    a, v = self.forward.kernel(self.times[k])
-    return Posterior(target, x, 1 / a, v, self.inner_chains)
+    q = PROBLEM(self, target, k, level, rest, x, noise)
+    return dataclasses.replace(q, scale=1 / q.scale)
 
 
 def variance_for_deviation(self: Posterior, noise: Noise) -> Batch:
@@ -591,25 +771,58 @@ def pushed(self: Posterior, x: Batch) -> Batch:
     return -PULL(self, x)
 
 
-def forgetful(self: RDMC, q: Posterior, start: Batch | None = None) -> Plan:
+def forgetful(self: RDMC, q: Posterior, k: int, start: Batch | None = None) -> Plan:
     """Cold chains that count as warm."""
-    return PLAN(self, q, None)
+    return PLAN(self, q, k, None)
 
 
-MOVE, PULL, PLAN = RDMC._move, Posterior._pull, RDMC.plan
+def all_start(q: Posterior, plan: Plan, noise: Noise) -> tuple[Batch, torch.Tensor]:
+    """Resampled draws that count as independent ones."""
+    return BEGINNING(q, plan, noise)[0], q.x.new_full((len(q.x),), float(q.chains))
+
+
+def whole_time(t: float, horizon: float, segments: int) -> tuple[int, float]:
+    """The time since 0 for that since the start of the segment."""
+    return level_of(t, horizon, segments)[0], t
+
+
+def one_estimate(self: Estimated, x: Batch) -> Batch:
+    """The first point's score for all of a particle's points."""
+    return self.estimate(x[: self.n]).repeat(len(x) // self.n, 1)
+
+
+def smoother(self: Estimated) -> dict[str, Constant]:
+    """a and v swapped in the constants of the law half way."""
+    return dict(CONSTANTS(dataclasses.replace(self, scale=self.variance**0.5, variance=self.scale**2)))
+
+
+def optimistic(self: Posterior) -> dict[str, Constant]:
+    """a/v for a^2/v."""
+    c = self.prior.constants
+    return {name: dataclasses.replace(c[name], value=c[name].value + self.scale / self.variance) for name in ("m", "M")}
+
+
+CONSTANTS = Estimated.constants.fget  # type: ignore[attr-defined]
+RUN, BEGINNING = inner_chains.run, estimators.beginning
+MOVE, PULL, PLAN, PROBLEM = RDMC.carry, Posterior._pull, RDMC.plan, RDMC._problem
 MUTANTS: list[tuple[Any, str, Any, Callable[[], None]]] = [
-    (RDMC, "_move", halved, check_oracle_is_the_exponential_integrator),
-    (RDMC, "posterior", grown, check_ula_in_closed_form),
+    (RDMC, "carry", halved, check_oracle_is_the_exponential_integrator),
+    (RDMC, "_problem", grown, check_ula_in_closed_form),
     (Posterior, "by_kernel", variance_for_deviation, check_ula_in_closed_form),
     (Posterior, "by_kernel", variance_for_deviation, lambda: check_draws("rejection")),
     (Posterior, "by_kernel", variance_for_deviation, check_importance),
     (estimators, "importance", unnormalised, check_importance),
     (Posterior, "_pull", pushed, check_ula_in_closed_form),
     (RDMC, "plan", forgetful, check_warm),
+    (estimators, "beginning", all_start, check_starved_starts),
+    (rdmc, "level_of", whole_time, check_recursion),
+    (Estimated, "score", one_estimate, check_recursion),
+    (Estimated, "constants", property(smoother), check_recursion),
+    (Posterior, "constants", property(optimistic), lambda: check_curvature(RDMC(8, 1.6), MODES)),
 ]
 
 
-@pytest.mark.parametrize(("owner", "name", "bug", "check"), MUTANTS, ids=[f"{i}-{m[2].__name__}" for i, m in enumerate(MUTANTS)])
+@pytest.mark.parametrize(("owner", "name", "bug", "check"), MUTANTS, ids=[f"{i}-{m[1]}" for i, m in enumerate(MUTANTS)])
 def test_planted_bugs_are_seen(owner: Any, name: str, bug: Any, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     check()
     monkeypatch.setattr(owner, name, bug)

@@ -63,11 +63,13 @@ class RDMCInner(Rate):
         )
         if sampler.identity == "both" and case.target.is_gaussian:
             unmet.append("an error to measure: with both identities nothing is left of it on a Gaussian target")
+        if isinstance(sampler.inner_chains, tuple) or sampler.budget is not None:
+            unmet.append("one number of inner points for all times")
         return unmet + ([] if "diffused" in case.target.capabilities else [f"the oracle's score, which {case.target.name} does not have"])
 
     def points(self, case: Case) -> list[tuple[float, Estimate]]:
         sampler = case.sampler
-        assert isinstance(sampler, RDMC)
+        assert isinstance(sampler, RDMC) and isinstance(sampler.inner_chains, int)
         span, first = sampler.horizon - sampler.stop, sampler.initial_steps
         chosen = sorted({first + round(i * (sampler.steps - 1) / max(1, self.instants - 1)) for i in range(self.instants)})
         if isinstance(case.start, Normal) and case.target.is_gaussian and sampler.inner == "exact":

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from ...errors import InvalidInput, Unsupported
+from ...errors import Diverged, InvalidInput, Unsupported
 from ...targets.base import Batch, Target, Values
 from ...targets.gaussian_mixture import GaussianMixture
 from ..mala import MALA
@@ -28,7 +28,7 @@ class Draws(NamedTuple):
 
     y: (chains n, d), in the layout of `Posterior`.
     weights: (chains, n), adding up to 1 for each particle.
-    ess: (n,), effective number of points, ``(sum w)^2 / sum w^2``.
+    ess: (n,), effective number of points, ``(sum w)^2 / sum w^2``; of chains that start at resampled draws, that of these draws.
     acceptance: (n,), share of the proposals that were accepted; None where nothing is.
     score: that of the target at y, where the inner sampler has computed it.
     """
@@ -38,6 +38,26 @@ class Draws(NamedTuple):
     ess: Values
     acceptance: Values | None = None
     score: Batch | None = None
+
+
+class Look(NamedTuple):
+    """An estimated score: the score (n, d), where the chains ended, and how the inner sampler fared, per particle."""
+
+    score: Batch
+    chains: Batch | None
+    ess: Values
+    acceptance: Values | None
+
+
+def joined(looks: list[Look]) -> Look:
+    """Those of blocks of particles as one."""
+
+    def along(column: list[torch.Tensor | None]) -> torch.Tensor | None:
+        known = [part for part in column if part is not None]
+        return torch.cat(known) if known else None
+
+    score, ess = torch.cat([look.score for look in looks]), torch.cat([look.ess for look in looks])
+    return Look(score, along([look.chains for look in looks]), ess, along([look.acceptance for look in looks]))
 
 
 class Plan(NamedTuple):
@@ -74,7 +94,8 @@ def exact(q: Posterior, plan: Plan, noise: Noise) -> Draws:
 
 def rejection(q: Posterior, plan: Plan, noise: Noise) -> Draws:
     """Draws of N(x/a, v/a^2 I) accepted with probability exp(lowest - V), in `steps` rounds: what is accepted is exact. Points that
-    were not accepted in any round have no weight, and a particle without a point has no score."""
+    were not accepted in any round have no weight; a particle without a point is starved, and where that is allowed (`least_ess` 0) its
+    average is taken to be 0, as ZOD-MC's code does."""
     size, n = q.chains * len(q.x), len(q.x)
     y, filled, tried = q.centres / q.scale, torch.zeros(size, dtype=torch.bool, device=q.x.device), q.x.new_zeros(n)
     for _ in range(plan.steps):
@@ -87,46 +108,49 @@ def rejection(q: Posterior, plan: Plan, noise: Noise) -> Draws:
         accepted = ~filled & (torch.log(u) < -excess)
         y, filled = torch.where(accepted.unsqueeze(1), proposed, y), filled | accepted
     counts = filled.reshape(-1, n).sum(0).to(y)
-    return Draws(y, filled.reshape(-1, n) / counts, counts, counts / tried.clamp(min=1))
+    return Draws(y, filled.reshape(-1, n) / counts.clamp(min=1), counts, counts / tried.clamp(min=1))
 
 
 def ula(q: Posterior, plan: Plan, noise: Noise) -> Draws:
     """Unadjusted Langevin chains, of which the last points are taken."""
-    start = beginning(q, plan, noise)
+    start, ess = beginning(q, plan, noise)
     if plan.compiled and isinstance(noise, Stream):
         from . import inner_chains  # compiled code is loaded where it is used
 
         if inner_chains.serves(q.prior, q.x, noise):
-            return alike(q, inner_chains.run(q.prior, q.x, start, q.scale, q.variance, plan.step_size, plan.steps, noise))
+            return alike(q, inner_chains.run(q.prior, q.x, start, q.scale, q.variance, plan.step_size, plan.steps, noise))._replace(ess=ess)
     sampler, paired = ULA(plan.step_size), Paired(noise, len(q.x))
     state = sampler.init(q, start, paired)
     for _ in range(plan.steps):
         state = sampler.step(q, state, paired)
-    return alike(q, state.x)
+    return alike(q, state.x)._replace(ess=ess)
 
 
 def mala(q: Posterior, plan: Plan, noise: Noise) -> Draws:
     """Metropolis-adjusted Langevin chains, of which the last points are taken."""
     sampler, paired, n = MALA(plan.step_size), Paired(noise, len(q.x)), len(q.x)
-    state = sampler.init(q, beginning(q, plan, noise), paired)
+    start, ess = beginning(q, plan, noise)
+    state = sampler.init(q, start, paired)
     accepted = q.x.new_zeros(n)
     for _ in range(plan.steps):
         new = sampler.step(q, state, paired)
         accepted += (new.x[:, 0] != state.x[:, 0]).reshape(-1, n).sum(0)
         state = new
-    return alike(q, state.x)._replace(acceptance=accepted / (plan.steps * q.chains), score=state.score - q._pull(state.x))
+    return alike(q, state.x)._replace(ess=ess, acceptance=accepted / (plan.steps * q.chains), score=state.score - q._pull(state.x))
 
 
-def beginning(q: Posterior, plan: Plan, noise: Noise) -> Batch:
-    """Where the chains start. Resampling is systematic: the i-th chain takes the draw at (i + u)/chains of the cumulative weights."""
+def beginning(q: Posterior, plan: Plan, noise: Noise) -> tuple[Batch, Values]:
+    """Where the chains start, and the effective number of these points: all, unless they are resampled draws, which few chains may share.
+    Resampling is systematic: the i-th chain takes the draw at (i + u)/chains of the cumulative weights."""
+    n, every = len(q.x), q.x.new_full((len(q.x),), float(q.chains))
     if plan.start is not None:
-        return plan.start
+        return plan.start, every
     if plan.cold != "importance":
-        return q.by_kernel(noise) if plan.cold == "kernel" else q.by_normal(noise)
-    draws, n = importance(q, plan, noise), len(q.x)
+        return q.by_kernel(noise) if plan.cold == "kernel" else q.by_normal(noise), every
+    draws = importance(q, plan, noise)
     u = noise.uniform((n, 1)) + torch.arange(q.chains, dtype=q.x.dtype, device=q.x.device)
     chosen = torch.searchsorted(draws.weights.cumsum(0).T.contiguous(), u / q.chains).clamp(max=q.chains - 1)
-    return (draws.y.T[:, chosen.T.reshape(-1) * n + torch.arange(n, device=q.x.device).repeat(q.chains)]).T
+    return (draws.y.T[:, chosen.T.reshape(-1) * n + torch.arange(n, device=q.x.device).repeat(q.chains)]).T, draws.ess
 
 
 def alike(q: Posterior, y: Batch) -> Draws:
@@ -181,6 +205,15 @@ def score_of(q: Posterior, draws: Draws, identity: str) -> Batch:
     covariance = covariance + ridge[:, None, None] * torch.eye(q.dim, dtype=t.dtype, device=t.device)
     slope = torch.linalg.solve_ex(covariance, mixed).result  # B^T
     return tweedie - torch.einsum("nij,ni->nj", slope, difference)
+
+
+def refuse_starved(found: Values, least: float, what: str, remedy: str, k: int, t: float) -> None:
+    """Raise where some particle has found less than the least, at the time t, in the step after k steps. NaN is not less."""
+    starved = found < least
+    if bool(starved.any()):
+        share = float(starved.double().mean())
+        told = f"below {least:g} for {share:.2%} of the particles at t = {t:.4g}, median {float(found.median()):.3g}"
+        raise Diverged(f"{what} too low: {told}; {remedy}", k + 1, share)
 
 
 @lru_cache(maxsize=64)

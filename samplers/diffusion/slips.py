@@ -12,13 +12,13 @@ import scipy  # its parts are loaded where they are used
 import torch
 from scipy import special
 
-from ...errors import Diverged, InvalidInput, Unsupported
+from ...errors import InvalidInput, Unsupported
 from ...targets.base import Batch, Target
 from ..base import State, positive
 from ..noise import Noise, Probe, Stream
-from ..rdmc import BLOCK_NUMBERS, IDENTITIES, Warm
+from ..rdmc import IDENTITIES, Warm, block
 from ..scheduled import Scheduled
-from .estimators import COLD, INNER, Look, Plan, joined, score_of
+from .estimators import COLD, INNER, Look, Plan, joined, refuse_starved, score_of
 from .forward import diffused
 from .posterior import Posterior
 from .reverse import admit_score, whole
@@ -193,7 +193,7 @@ class Slips(Scheduled):
         x, chains = state.x, state.chains if self._goes_on else None
         if self._goes_on and isinstance(noise, Probe):
             raise Unsupported("slips with warm inner chains keeps more than a position, and has no exact law: use particles")
-        size = max(1, BLOCK_NUMBERS // (self.inner_chains * target.dim))
+        size = block(self.inner_chains * target.dim)
         parts = noise.blocks(len(x), size) if isinstance(noise, Stream) and self.inner != "oracle" else [(slice(None), noise)]
         moved, looks = [], []
         for rows, source in parts:
@@ -240,12 +240,7 @@ class Slips(Scheduled):
 
     def _admit(self, k: int, look: Look) -> None:
         """Raise where a mean over the points says nothing. What is not finite goes on as such, and counts as diverged."""
-        limits = [(look.ess, self.least_ess, "inner ESS", "raise inner_chains or first")] if self._weighted else []
+        if self._weighted:
+            refuse_starved(look.ess, self.least_ess, "inner ESS", "raise inner_chains or first", k, self.times[k])
         if look.acceptance is not None:
-            limits.append((look.acceptance, self.least_acceptance, "inner acceptance", "lower inner_step"))
-        for found, least, what, remedy in limits:
-            starved = found < least
-            if bool(starved.any()):
-                share = float(starved.double().mean())
-                told = f"below {least:g} for {share:.2%} of the particles at t = {self.times[k]:.4g}, median {float(found.median()):.3g}"
-                raise Diverged(f"{what} too low: {told}; {remedy}", k + 1, share)
+            refuse_starved(look.acceptance, self.least_acceptance, "inner acceptance", "lower inner_step", k, self.times[k])
