@@ -51,7 +51,8 @@ def run_point(point: Point, ticks: Callable[[int], None] | None = None) -> pd.Da
     common = {"cell": point.key, "index": point.index, "seed": point.seed, "seconds": seconds}
     frame = pd.DataFrame([{**dict.fromkeys(COLUMNS), **row, **common} for row in rows])
     # of a chain that has taken k steps; what a sampler evaluates where it starts, and then carries, is not counted
-    frame["scores"], frame["potentials"] = frame["k"] * sampler.score_evaluations, frame["k"] * sampler.potential_evaluations
+    scores, potentials = sampler.evaluations(target)
+    frame["scores"], frame["potentials"] = frame["k"] * scores, frame["k"] * potentials
     return frame[list(COLUMNS)].astype(_TYPES)
 
 

@@ -59,8 +59,8 @@ class Sampler(ABC):
 
     Class attributes:
         bias_order: order in h of the stationary bias; None where the target is invariant.
-        score_evaluations: scores per particle and step.
-        potential_evaluations: potentials per particle and step.
+        score_evaluations: scores per particle and step, where they are the same on every target.
+        potential_evaluations: potentials per particle and step, likewise.
         needs: capabilities of the target that `step` uses.
         accepts: whether a step is a proposal that is accepted or rejected: particles then know their acceptance rate.
         interacts: whether particles see each other: all of them then go through a step as one block.
@@ -79,6 +79,11 @@ class Sampler(ABC):
         """The state after one step; a pure function of its arguments."""
 
     # Hooks.
+
+    def evaluations(self, target: Target) -> tuple[float, float]:
+        """(Scores, potentials) per particle and step on `target`, inner and replica ones included; NaN where a step is not
+        possible there. Default: the two class attributes. To be written where they depend on the target."""
+        return self.score_evaluations, self.potential_evaluations
 
     def init(self, target: Target, x: Batch, noise: Noise) -> Any:
         """The state that starts at positions `x`. Default: no memory."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..metrics.kl import KL
+from ..samplers.proximal import Proximal
 from .base import Bound, Case, Source, needs
 
 
@@ -27,7 +28,10 @@ class ProxKL(Bound):
     metric: ClassVar = KL()
 
     def hypotheses(self, case: Case) -> list[str]:
-        return needs(case, lsi="log-Sobolev inequality")
+        sampler = case.sampler
+        assert isinstance(sampler, Proximal)
+        oracle = [] if sampler.rounds is None else [f"an exact draw of the restricted Gaussian (no rounds), got rounds {sampler.rounds}"]
+        return oracle + needs(case, lsi="log-Sobolev inequality")
 
     def bound(self, case: Case) -> np.ndarray:
         return np.asarray((1 + case.constant("lsi") * case.h) ** (-2 * case.k) * case.measure(self.metric)[0].upper)
