@@ -9,7 +9,7 @@ PARTS  := targets samplers laws metrics theory experiments
 
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo install test bench bench-peers lint format typecheck targets-page kinetic-page diffusion-page clean
+.PHONY: help demo install test bench bench-peers lint format typecheck targets-page kinetic-page diffusion-page rdmc-page clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -57,6 +57,10 @@ kinetic-page: $(READY) ## write docs/kinetic.md and its pictures: friction in pi
 
 diffusion-page: $(READY) ## write docs/diffusion.md and its pictures: reverse diffusions, term by term (minutes)
 	$(BIN)/python docs/build_diffusion.py
+
+# ARGS is passed on: make rdmc-page ARGS=--compare runs the long comparisons, ARGS=--kept measures nothing.
+rdmc-page: $(READY) ## write docs/rdmc.md and its pictures: scores estimated on the way back (minutes)
+	$(BIN)/python docs/build_rdmc.py $(ARGS)
 
 clean: ## remove what can be made again (.venv, caches); runs of experiments are kept
 	rm -rf .venv .venv-peers .mypy .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks build dist *.egg-info

@@ -21,14 +21,16 @@ from .result import Result
 from .typeset import quantity, typeset
 from .work_precision import MORE, NOT_DISTANCES, contestant, specs
 
-#: Numbers by which a sampler is tuned, or spends more: they do not make another contestant. All other parameters do.
+#: Settings by which a sampler is tuned, or spends more: they do not make another contestant. All other parameters do.
 TUNED = (
     "step_size", "scale", "friction", "steps", "horizon", "stop", "leapfrog_steps", "levels", "inner", "moves", "replicas", "hottest", "width",
     "inner_chains", "inner_steps", "inner_step", "initial_steps", "initial_step", "budget", "least", "largest", "least_ess", "least_acceptance",
-    "lowest", "refresh", "start", "sigma", "powers", "centre", "least_points",
+    "lowest", "refresh", "start", "first", "last", "sigma", "powers", "spacing", "rounds", "centre", "least_points",
 )  # fmt: skip
 #: Probability with which the interval over seeds covers the mean, were the runs normal.
 LEVEL = 0.95
+#: Of comparisons that are kept; a lost setting has a row without numbers.
+KEPT = ["experiment", "metric", "setting", "contestant", "evaluations", "measured", "lower", "upper", "floor", "seeds", "spec"]
 #: Budgets at which the words compare.
 MOST_LEVELS = 5
 
@@ -183,27 +185,50 @@ def _short(row: pd.Series[Any]) -> str:
     return f"{row['contestant']} {row['measured']:.3g}"
 
 
-def tables(result: Result) -> list[dict[str, Any]]:
-    """For the report: of every comparison its title, its words, and the best of each sampler within each budget."""
+def kept(result: Result) -> pd.DataFrame:
+    """Every comparison of a run with the columns `KEPT`, small enough to keep under version control."""
+    parts = [
+        pd.concat([c.runs, c.lost[["contestant", "spec"]].drop_duplicates()]).assign(experiment=result.name, metric=c.metric, setting=c.setting)
+        for c in comparisons(result)
+    ]
+    return pd.concat(parts, ignore_index=True)[KEPT] if parts else pd.DataFrame(columns=KEPT)
+
+
+def recalled(table: pd.DataFrame) -> list[tuple[str, Comparison]]:
+    """The comparisons in a table of `kept`, each with its experiment; their runs have no seconds, and what is lost no reason."""
     found = []
-    for c in comparisons(result):
-        levels = c.levels()
-        best = [c.best(budget).set_index("contestant") for budget in levels]
-        names = list(best[-1].index)
-        cells = [[_value(b.loc[name]) if name in b.index else "" for b in best] for name in names]
-        costs = [f"{best[-1].loc[name, 'seconds']:.3g} s" for name in names]
-        title = f"{c.metric}, {c.setting}" if c.setting else c.metric
-        rows = [{"name": n, "cells": row, "seconds": s} for n, row, s in zip(names, cells, costs, strict=True)]
-        found.append({"title": title, "words": c.words(), "levels": [_count(b) for b in levels], "rows": rows})
+    whole = table.assign(setting=table["setting"].fillna(""))  # an empty word is read back as nothing
+    for (name, metric, setting), part in whole.groupby(["experiment", "metric", "setting"], sort=False):
+        runs = part[part["measured"].notna()].reset_index(drop=True)
+        runs = runs.astype({"seeds": int}).assign(seconds=np.nan, index=pd.factorize(runs["spec"])[0])
+        lost = part.loc[part["measured"].isna(), ["contestant", "spec"]]
+        found.append((str(name), Comparison(str(metric), str(setting), runs, lost)))
     return found
+
+
+def tables(result: Result) -> list[dict[str, Any]]:
+    """For the report: every comparison as `tabled`."""
+    return [tabled(c) for c in comparisons(result)]
+
+
+def tabled(c: Comparison) -> dict[str, Any]:
+    """Title, words, and the best of each sampler within each budget."""
+    levels = c.levels()
+    best = [c.best(budget).set_index("contestant") for budget in levels]
+    names = list(best[-1].index)
+    cells = [[_value(b.loc[name]) if name in b.index else "" for b in best] for name in names]
+    costs = [f"{best[-1].loc[name, 'seconds']:.3g} s" for name in names]
+    title = f"{c.metric}, {c.setting}" if c.setting else c.metric
+    rows = [{"name": n, "cells": row, "seconds": s} for n, row, s in zip(names, cells, costs, strict=True)]
+    return {"title": title, "words": c.words(), "levels": [_count(b) for b in levels], "rows": rows}
 
 
 def diagrams(result: Result) -> dict[tuple[str, str], Figure]:
     """One figure for each comparison; call it inside `drawing.style`."""
-    return {(c.metric, c.setting): _diagram(c) for c in comparisons(result)}
+    return {(c.metric, c.setting): diagram(c) for c in comparisons(result)}
 
 
-def _diagram(c: Comparison) -> Figure:
+def diagram(c: Comparison) -> Figure:
     """Every contestant's best within each budget, with its interval over seeds; the floor hatched."""
     title = f"at equal cost: {c.setting}" if c.setting else "at equal cost"
     figure, axes = drawing.canvas(3.9, typeset(title, "mathtext"))

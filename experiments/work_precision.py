@@ -66,10 +66,10 @@ def specs(result: Result) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def contestant(spec: dict[str, Any], everything: list[dict[str, Any]], tuned: Sequence[str] = ("step_size",)) -> str:
-    """A sampler's name, with what tells it from others of that name, the numbers apart by which it is tuned."""
+    """A sampler's name, with what tells it from others of that name, those settings apart by which it is tuned."""
     same = [s for s in everything if s["name"] == spec["name"]]
-    numbers = [k for k, v in spec.items() if k in tuned and not isinstance(v, (str, bool))]
-    varied = [k for k in spec if k != "name" and k not in numbers and any(s.get(k) != spec[k] for s in same)]
+    settings = [k for k, v in spec.items() if k in tuned and not (k == "inner" and isinstance(v, str))]  # a number of steps, or a sampler
+    varied = [k for k in spec if k != "name" and k not in settings and any(s.get(k) != spec[k] for s in same)]
     words = [f"{k.replace('_', ' ')} = {plain(v) if isinstance(v, (int, float)) else v}" for k, v in spec.items() if k in varied]
     return ", ".join([spec["name"].replace("_", " ").replace(".", " "), *words])
 
