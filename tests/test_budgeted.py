@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from mixrate.experiments.budgeted import Comparison, comparisons, tables
+from mixrate.experiments.components import build
 from mixrate.experiments.plots import figures
 from mixrate.experiments.report import write
 from mixrate.experiments.result import Result
@@ -164,3 +165,25 @@ def test_a_start_that_comes_with_the_sampler_makes_no_comparison_of_its_own(tmp_
     found = [c for c in comparisons(run(read(tmp_path / "contest.yaml"), tmp_path / "runs")) if c.metric == "w2"]
     assert [sorted(set(c.runs["contestant"])) for c in found] == [["rdmc", "ula"]] * 2
     assert len({c.setting for c in found}) == 2
+
+
+FOLDER = Path(__file__).resolve().parents[1] / "experiments"
+#: Every family that a comparison is asked to hold.
+FAMILIES = {"rdmc", "slips", "annealed_importance", "sequential_monte_carlo", "parallel_tempering", "proximal", "mala", "ula"}
+
+
+@pytest.mark.parametrize("name", ["multimodal", "mueller-brown", "rings", "five-dimensional", "dimension", "funnel"])
+def test_the_comparisons_hold_every_family_within_the_budgets_they_name(name: str) -> None:
+    experiment = read(FOLDER / f"compare-{name}.yaml")
+    points = experiment.points()
+    assert {p.sampler.name for p in points} >= FAMILIES - ({"proximal"} if name == "funnel" else set())  # the least V is -91: no proposal would pass
+    assert len({p.seed for p in points}) >= 3
+    most = 0.0
+    for spec in {p.sampler.model_dump_json() + str(p.steps) + p.target.model_dump_json(): p for p in points}.values():
+        sampler = build("sampler", spec.sampler.name, spec.sampler.params)
+        target = build("target", spec.target.name, spec.target.params)
+        spent = spec.steps[-1] * sum(sampler.evaluations(target))
+        most = max(most, spent)
+        assert spec.steps[-1] == getattr(sampler, "length", spec.steps[-1]), "a schedule is run to its end"
+        assert spent >= 4800
+    assert most <= {"multimodal": 257_000, "five-dimensional": 106_000}.get(name, 30_100)
