@@ -197,7 +197,7 @@ def kept(result: Result) -> pd.DataFrame:
 def recalled(table: pd.DataFrame) -> list[tuple[str, Comparison]]:
     """The comparisons in a table of `kept`, each with its experiment; their runs have no seconds, and what is lost no reason."""
     found = []
-    whole = table.assign(setting=table["setting"].fillna(""))  # an empty word is read back as nothing
+    whole = table.assign(setting=table["setting"].astype(object).where(table["setting"].notna(), ""))  # an empty word is read back as nothing
     for (name, metric, setting), part in whole.groupby(["experiment", "metric", "setting"], sort=False):
         runs = part[part["measured"].notna()].reset_index(drop=True)
         runs = runs.astype({"seeds": int}).assign(seconds=np.nan, index=pd.factorize(runs["spec"])[0])
@@ -229,23 +229,31 @@ def diagrams(result: Result) -> dict[tuple[str, str], Figure]:
 
 
 def diagram(c: Comparison) -> Figure:
-    """Every contestant's best within each budget, with its interval over seeds; the floor hatched."""
+    """Every contestant's best within each budget, held until a better one, with its interval over seeds; the floor hatched."""
     title = f"at equal cost: {c.setting}" if c.setting else "at equal cost"
-    figure, axes = drawing.canvas(3.9, typeset(title, "mathtext"))
+    figure, axes = drawing.canvas(4.2, typeset(title, "mathtext"))
     pens = (*PENS, *MORE)
     names = list(c.best()["contestant"])
     lines = [c.envelope(name) for name in names[: len(pens)]]
     axes.set_xlabel("score and potential evaluations a particle")
     axes.set_ylabel(quantity(c.metric))
     shown = pd.concat(lines)
-    drawing.along(axes, shown["evaluations"].to_numpy(float))
-    drawing.heights(axes, shown)
+    drawing.log_axis(axes.xaxis, shown["evaluations"].min() / 1.25, 1.25 * c.runs["evaluations"].max())
+    # an interval over seeds that reaches 0 hides no value, and is no floor
+    inside = shown.assign(lower=shown["lower"].where(shown["lower"] > 0, shown["measured"]))
+    drawing.heights(axes, inside)
     entries: list[Artist] = []
     for i, (name, line, pen) in enumerate(zip(names, lines, pens, strict=False)):
-        drawing.measured(axes, line["evaluations"].to_numpy(float), line, pen, i)
+        aside = 1.012 ** (i - len(lines) / 2)  # intervals beside each other
+        spent = float(c.runs.loc[c.runs["contestant"] == name, "evaluations"].max())
+        x, y = (np.append(line[column].to_numpy(float), end) for column, end in (("evaluations", spent), ("measured", line["measured"].iloc[-1])))
+        axes.plot(x * aside, y, color=pen.colour, ls=pen.dash, lw=1.3, zorder=3)
+        axes.plot(x[:-1] * aside, y[:-1], color=pen.colour, marker=pen.marker, ms=4.5, ls="none", zorder=4)
+        low = np.maximum(line["lower"].to_numpy(float), axes.get_ylim()[0])
+        axes.vlines(x[:-1] * aside, low, line["upper"], color=pen.colour, lw=0.9, alpha=0.7, zorder=2)
         entries.append(drawing.sample(typeset(name, "mathtext"), pen))
     seeds = int(c.runs["seeds"].min())
-    note = f"the best settings of each; bands: {LEVEL:.0%} over {plain(seeds)} seeds" if seeds > 1 else "the best settings of each"
+    note = f"the best settings of each; bars: {LEVEL:.0%} over {plain(seeds)} seeds" if seeds > 1 else "the best settings of each"
     left = f"; {len(names) - len(lines)} more are not shown" * (len(names) > len(lines))
-    drawing.legend(figure, [*entries, *drawing.floor(axes, shown)], note + left)
+    drawing.legend(figure, [*entries, *drawing.floor(axes, inside)], note + left)
     return figure

@@ -125,7 +125,7 @@ def log_axis(axis: Axis, low: float, high: float) -> None:
 def plain(value: float) -> str:
     """A number of few digits; with a power of ten, as `typeset` reads it, where it is very small or large."""
     if value == 0 or 1e-3 <= abs(value) < 1e5 or not np.isfinite(value):
-        return f"{value:.4g}"
+        return f"{value:.{5 if abs(value) >= 1e4 else 4}g}"  # four digits of 10000 would be 1e+04
     digits, _, exponent = f"{value:.3e}".partition("e")
     digits = f"{float(digits):g}"
     return f"{'' if digits == '1' else f'{digits} × '}10^{{{int(exponent)}}}"

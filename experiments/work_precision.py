@@ -27,6 +27,10 @@ MORE = (
     Pen("#882255", "*", (0, (12, 2))),
     Pen("#999933", "<", (0, (2, 1))),
     Pen("#666666", "h", (0, (5, 1, 1, 1))),
+    Pen("#117733", ">", (0, (1, 1))),
+    Pen("#AA4499", "p", (0, (8, 1, 1, 1))),
+    Pen("#332288", "d", (0, (3, 1, 3, 4))),
+    Pen("#661100", "8", (0, (1, 3))),
 )
 #: Of these samplers a best value further below all others is cut off: one without bias would squeeze the rest into a line.
 DEPTH = 1e-3
