@@ -173,7 +173,8 @@ def spread(sampler: RDMC, target: Target, budget: float, seed: int = 0) -> RDMC:
 
     Arguments:
         sampler: of inner ula or mala, cold, in one segment; its own inner_chains and inner_steps have no part in it.
-        budget: evaluations per particle and step, on average over the steps; met from below, within 1 % where it is a few hundred or more.
+        budget: evaluations per particle and step, on average over the steps; met from below, within 1 % where it is a few hundred
+            or more. With identity both every step has at least 64 chains.
         seed: of the pilot.
 
     Cost: that of the pilot, once, whatever the number of particles of the run; the evaluations that the sampler declares are without it.
@@ -181,7 +182,9 @@ def spread(sampler: RDMC, target: Target, budget: float, seed: int = 0) -> RDMC:
     dataclasses.replace(sampler, budget=budget)  # refuses what a budget does not go with
     base = dataclasses.replace(sampler, budget=None, inner_chains=max(GROUPS[1], math.ceil(sampler.least_ess)), inner_steps=1)
     curves = pilot(base, target, seed)
-    least = max(target.dim + 2 if sampler.identity == "both" else 1, math.ceil(sampler.least_ess) if sampler.cold == "importance" else 1)
+    # a regression on few points errs more than the pilot's on a full group, divided by their number, would say
+    regressed = max(GROUPS[1], 4 * (target.dim + 2)) if sampler.identity == "both" else 1
+    least = max(regressed, math.ceil(sampler.least_ess) if sampler.cold == "importance" else 1)
     weights = [weight(base, k) for k in range(base.length)]
     chains, chosen = allot(weights, curves, [cost(base, steps) for steps in CANDIDATES], budget * base.length, least)
     return dataclasses.replace(base, inner_chains=tuple(int(n) for n in chains), inner_steps=tuple(CANDIDATES[i] for i in chosen))
