@@ -60,7 +60,7 @@ class Comparison:
         """Budgets: 1 and 3 times powers of ten within what was spent, and all of it."""
         spent = self.runs.groupby("spec")["evaluations"].max()
         nice = [a * 10.0**k for k in range(1, 12) for a in (1, 3)]
-        inside = [b for b in nice if spent.min() <= b < spent.max()][1 - MOST_LEVELS :]
+        inside = [b for b in nice if spent.min() <= b < 0.8 * spent.max()][1 - MOST_LEVELS :]
         return [*inside, float(spent.max())]
 
     def best(self, budget: float = np.inf) -> pd.DataFrame:
