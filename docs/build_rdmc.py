@@ -18,7 +18,7 @@ from PIL import Image
 from mixrate.experiments import drawing, rdmc_pictures
 from mixrate.experiments.budgeted import Comparison, diagram, tabled
 from mixrate.experiments.diffusion_tables import number, table
-from mixrate.experiments.rdmc_contests import STEPS, beside, picture_of, refreshed, shown, table_at
+from mixrate.experiments.rdmc_contests import BESIDE, STEPS, beside, picture_of, refreshed, shown, table_at
 from mixrate.experiments.rdmc_tables import chosen as rows_of
 from mixrate.experiments.rdmc_tables import collected, costs, fares, separations, starts, weights
 from mixrate.experiments.runner import one_thread, run
@@ -30,6 +30,7 @@ PAGE = ROOT / "docs" / "rdmc.md"
 PICTURES = ROOT / "docs" / "images" / "rdmc"
 EXPERIMENTS, RUNS = ROOT / "experiments", ROOT / "results" / "runs"
 FIGURES, COMPARISONS, PUBLISHED = (ROOT / "results" / f"{name}.csv" for name in ("rdmc", "comparisons", "published"))
+FINDINGS = ROOT / "docs" / "findings.md"
 COLOURS = 128  # of a palette
 
 #: Times in the table of effective points.
@@ -204,7 +205,8 @@ def _contests(comparisons: pd.DataFrame) -> Iterator[str]:
 
 def _contest(name: str, c: Comparison) -> Iterator[str]:
     whole = tabled(c)
-    yield f"![{whole['title']} against evaluations](images/rdmc/{picture_of(name, c)}.png)"
+    if c.metric != BESIDE:
+        yield f"![{whole['title']} against evaluations](images/rdmc/{picture_of(name, c)}.png)"
     yield f"`{c.metric}`{', ' + c.setting if c.setting else ''} (`mixrate run experiments/{name}.yaml`)."
     yield from (f"- {sentence}" for sentence in whole["words"])
     yield table(("sampler", *(f"<= {b}" for b in whole["levels"])), [(row["name"], *(cell or "-" for cell in row["cells"])) for row in whole["rows"]])
@@ -222,17 +224,22 @@ def _published(c: Comparison) -> Iterator[str]:
 
 
 def _findings() -> list[str]:
-    inner, modes, smooth = (
-        "estimating-the-score-inside-reverse-diffusion-monte-carlo-rdmc-inner-rdmc-exact",
-        "two-modes-are-not-the-eyring-kramers-case-gap-separation",
-        "a-mixture-of-gaussians-need-not-be-smooth-gaussian_mixturezod_mc",
-    )
-    return [
-        "## Findings",
-        f"- [Estimating the score](findings.md#{inner}): its rate, the two identities, where chains start.",
-        f"- [Two modes](findings.md#{modes}): the gap that Langevin pays for.",
-        f"- [A mixture need not be smooth](findings.md#{smooth}): why `zod_mc` has no certificate.",
-    ]
+    sections = {
+        "Estimating the score inside reverse diffusion Monte Carlo (`rdmc-inner`, `rdmc-exact`)": "its rate, the two identities, where chains start.",
+        "Inner chains that start at unweighted draws lose the weights of the modes (`rdmc-vs-ld`)": "and equal weights do not show it.",
+        "The recursive score estimate does not pay on two modes": "the numbers of chains multiply.",
+        "An inner step without a certified M (`gaussian_mixture.zod_mc`)": "and why errors are measured at draws of p_t.",
+        "Bounded rejection leaves the proximal sampler exact (`proximal`, `rounds`)": "a competitor that needs no score.",
+        "Two modes are not the Eyring-Kramers case (`gap-separation`)": "the gap that Langevin pays for.",
+        "A mixture of Gaussians need not be smooth (`gaussian_mixture.zod_mc`)": "why `zod_mc` has no certificate.",
+    }
+    written = FINDINGS.read_text(encoding="utf-8")
+    assert all(f"## {title}\n" in written for title in sections)
+    return ["## Findings", *(f"- [{title.split(' (')[0]}](findings.md#{_anchor(title)}): {what}" for title, what in sections.items())]
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-")
 
 
 # Pictures.
@@ -246,7 +253,7 @@ def pictures(figures: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, Figu
         "inner-samplers": rdmc_pictures.inner_samplers(figures),
         "budgets": rdmc_pictures.budgets(figures),
         "apart": rdmc_pictures.apart(figures),
-        **{picture_of(name, c): diagram(c) for name, c in shown(comparisons)},
+        **{picture_of(name, c): diagram(c) for name, c in shown(comparisons) if c.metric != BESIDE},
     }
 
 

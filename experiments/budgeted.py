@@ -164,7 +164,7 @@ def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         n, mean = len(part), float(part["measured"].mean())
         if n > 1:
             half = float(special.stdtrit(n - 1, 0.5 + LEVEL / 2)) * float(part["measured"].std()) / n**0.5
-            lower, upper = mean - half, mean + half
+            lower, upper = max(0.0, mean - half), mean + half  # no distance is negative
         else:
             lower, upper = float(part["lower"].iloc[0]), float(part["upper"].iloc[0])
         means = {"measured": mean, "lower": lower, "upper": upper, "floor": float(part["floor"].mean()), "seconds": float(part["seconds"].mean())}

@@ -17,8 +17,8 @@ from .result import Result
 from .runner import load_result, run
 from .schema import Experiment, read
 
-#: Metrics that are shown.
-SHOWN = ("w2", "log_z_error")
+#: Shown beside the first metric of every experiment.
+BESIDE = "log_z_error"
 #: Steps of the published reverse diffusions, and evaluations per score in the table.
 STEPS, PER_SCORE = 25, (200, 1200, 4200, 10200)
 #: What may be spent beyond a budget, and still counts as within it: chains come in whole numbers, squared where the score is recursive.
@@ -73,7 +73,10 @@ def refreshed(before: pd.DataFrame, experiments: Path, runs: Path, compare: bool
 
 def shown(comparisons: pd.DataFrame) -> list[tuple[str, Comparison]]:
     """What is shown of a kept table, each comparison with its experiment."""
-    return [(name, c) for name, c in recalled(comparisons) if c.metric in SHOWN]
+    found, first = recalled(comparisons), dict[str, str]()
+    for name, c in found:
+        first.setdefault(name, c.metric)
+    return [(name, c) for name, c in found if c.metric in (first[name], BESIDE)]
 
 
 def picture_of(name: str, c: Comparison) -> str:
