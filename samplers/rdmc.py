@@ -13,8 +13,9 @@ import torch
 from ..errors import InvalidInput, Unsupported
 from ..targets.base import Batch, Target
 from .base import State, positive
-from .diffusion.estimators import COLD, INNER, Draws, Look, Plan, joined, lowest_potential, refuse_starved, score_of
+from .diffusion.estimators import COLD, Draws, Look, Plan, joined, lowest_potential, refuse_starved, score_of
 from .diffusion.forward import VP, ou
+from .diffusion.inner_samplers import Chains, admit_inner, admit_name, drawn, known
 from .diffusion.posterior import Posterior
 from .diffusion.recursion import Estimated, level_of
 from .diffusion.reverse import admit_run, admit_score, backward_times, whole
@@ -50,41 +51,40 @@ class RDMC(Scheduled):
         `cold`, or where they ended a step before (`warm`).
     rejection: N(x/a, v/a^2 I) accepted with probability ``exp(lowest - V)``, in `inner_steps` rounds.
     exact: the target's closed-form draw (Gaussians and mixtures). oracle: no points, the score itself.
+    hmc, baoab, random_walk, ...: chains of any sampler that a step size suffices for, at its defaults; which, and their steps: `inner_samplers.py`.
 
-    With oracle it is `reverse_exponential`. On a Gaussian target oracle, exact and a cold ula are affine in (x, noise): their law
-    is exact. Starved inner samplers end the run. A run that is taken up again starts its inner chains cold.
+    With oracle it is `reverse_exponential`. On a Gaussian target oracle, exact, and a cold ula or baoab are affine in (x, noise): their
+    law is exact. Starved inner samplers end the run. A run that is taken up again starts its inner chains cold.
 
     Recursive (RS-DMC, `segments` > 1): [0, T] in equal pieces of length S; at ``t = j S + r``, 0 < r <= S, the points are those of x_(jS) given
     x_t, ``q(y) ~ p_(jS)(y) exp(-|x - e^-r y|^2/(2 (1 - e^-2r)))``, by ula with a score of p_(jS) that is estimated alike, down to p_0, the target.
 
     Cost: per particle and step, n = inner_chains and k = inner_steps: importance n potentials; ula n k scores; mala n (k + 1) scores and
-    potentials; rejection n k potentials; exact none. Identities other than tweedie: n scores more, but none more after mala. A cold
-    start by importance: n potentials more. Where the numbers differ from step to step, the mean over the steps; in the segment j the
-    (j + 1)-th power of what the first one costs. With a `budget` that, within 1 % (a cold start's potentials count as scores), and
-    the pilot once (`budget.py`).
+    potentials; rejection n k potentials; exact none; other chains n k times what they declare and n times what starts them. Identities other
+    than tweedie: n scores more, but none more after chains that carry theirs (mala, hmc, baoab). A cold start by importance: n potentials
+    more. Where the numbers differ from step to step, the mean over the steps; in the segment j the (j + 1)-th power of what the first one
+    costs. With a `budget` that, within 1 % (a cold start's potentials count as scores), and the pilot once (`budget.py`).
 
     Arguments:
         steps: N >= 1. horizon: T > 0. stop, spacing: as in `Reverse`.
-        inner: ``importance``, ``ula``, ``mala``, ``rejection``, ``exact`` or ``oracle``.
+        inner: ``importance``, ``ula``, ``mala``, ``rejection``, ``exact``, ``oracle``, or another sampler's name.
         inner_chains: n >= 1, points per particle; or a list, one number per step, the initial ones first.
         inner_steps: k >= 1, steps of the inner chains, or rounds of rejection; or a list.
-        inner_step: their step size, positive, in units of the posterior's time scale.
+        inner_step: their step size, positive, in units of the posterior's time scale; the square of it for momenta and random_walk.
         warm: whether inner chains go on from where they ended.
         cold: where chains start that do not: ``kernel`` at draws of N(x/a, v/a^2 I), far out where t is large; ``normal`` of N(a x, v I), the
             posterior of a target N(0, I), for targets about as wide; ``importance`` of the former, resampled by their weights exp(-V).
         identity: ``tweedie``, ``target`` or ``both`` (`estimators.py`; both needs inner_chains > d + 1).
         initial_steps: n >= 0, Langevin steps on p_T with the estimated score, before the reverse diffusion.
         initial_step: their step size.
-        least_ess: least effective number of points that every particle must have (importance, rejection, cold starts by importance), at
-            most inner_chains.
-        least_acceptance: least share of accepted proposals that every particle must have (mala).
+        least_ess: least effective number of points of every particle (importance, rejection, cold starts by importance), at most inner_chains.
+        least_acceptance: least share of accepted proposals that every particle must have (mala, other chains that accept or reject).
         lowest: a lower bound of V, for rejection; None: found for mixtures and where m > 0.
         segments: pieces of [0, T], at least 1; above 1 for ula (cold, but not by importance) and oracle.
         budget: evaluations per particle and step, on average over the steps; both numbers of the inner chains are then chosen for each
             step by a pilot run (ula and mala, cold). None: they are the given ones.
 
-    Errors: `InvalidInput` for what is out of range; `Unsupported` for a route that the target does not have; `Diverged` for starved
-        inner samplers.
+    Errors: `InvalidInput` for what is out of range; `Unsupported` for a route that the target does not have; `Diverged` where starved.
 
     References: Huang, Dong, Hao, Ma, Zhang, "Reverse diffusion Monte Carlo" (2024), Lemma 1 and Algorithm 1,
         https://arxiv.org/abs/2307.02037; Huang, Zou, Dong, Ma, Zhang, "Faster sampling without isoperimetry via diffusion-based Monte
@@ -117,9 +117,10 @@ class RDMC(Scheduled):
 
     def __post_init__(self) -> None:
         admit_run(self.steps, self.horizon, self.stop, self.spacing)
-        for name, known in (("inner", (*INNER, "oracle")), ("identity", IDENTITIES), ("cold", COLD)):
-            if getattr(self, name) not in known:
-                raise InvalidInput(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        admit_name(self.inner)
+        for name, choices in (("identity", IDENTITIES), ("cold", COLD)):
+            if getattr(self, name) not in choices:
+                raise InvalidInput(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         whole(self.initial_steps, "initial_steps", 0)
         whole(self.segments, "segments")
         for name in ("inner_chains", "inner_steps"):
@@ -139,7 +140,7 @@ class RDMC(Scheduled):
 
     def _admit_options(self) -> None:
         """Raise one line where options do not go together."""
-        if self.warm and self.inner not in ("ula", "mala"):
+        if self.warm and self._chains is None:
             raise InvalidInput(f"warm must be false where inner is {self.inner}: there are no chains that could go on")
         if self.warm and isinstance(self.inner_chains, tuple):
             raise InvalidInput("warm must be false where inner_chains is a list: chains that go on are as many at every step")
@@ -153,15 +154,20 @@ class RDMC(Scheduled):
             raise InvalidInput(f"segments must be 1 where cold is importance or a budget is set, got {self.segments}")
 
     @property
+    def _chains(self) -> Chains | None:
+        """What the inner chains are, and cost; None where there are none."""
+        return known(self.inner)
+
+    @property
     def _weighted(self) -> bool:
         """Whether the points are weighted draws, or chains that start at some."""
-        return self.inner in ("importance", "rejection") or (self.inner in ("ula", "mala") and self.cold == "importance")
+        return self.inner in ("importance", "rejection") or (self._chains is not None and self.cold == "importance")
 
     def _given(self, k: int) -> tuple[int, int]:
         n, steps = self.inner_chains, self.inner_steps
         return n[k] if isinstance(n, tuple) else n, steps[k] if isinstance(steps, tuple) else steps
 
-    def _mean(self, factor: Callable[[int], int]) -> float:
+    def _mean(self, factor: Callable[[int], float]) -> float:
         """The mean cost over the steps, that of a chain told by its inner steps."""
         numbers = [(*self._given(i), level_of(t, self.horizon, self.segments)[0]) for i, t in enumerate(self.times[:-1])]
         return sum(float(n * factor(k)) ** (j + 1) for n, k, j in numbers) / self.length
@@ -173,17 +179,16 @@ class RDMC(Scheduled):
             return float(self.budget)
         if self.inner == "oracle":
             return 1.0
-        more = int(self.identity != "tweedie")
-        return self._mean({"ula": lambda k: k + more, "mala": lambda k: k + 1}.get(self.inner, lambda k: more))
+        chains, more = self._chains, int(self.identity != "tweedie")
+        return self._mean(lambda k: chains.scores(k, more) if chains else more)
 
     @property
     def potential_evaluations(self) -> float:  # type: ignore[override]  # it depends on hyperparameters
         """Potentials per particle and step; warm chains are cold once, which does not count here."""
         if self.budget is not None:
             return float(self.budget) if self.inner == "mala" else 0.0
-        resampled = int(self.inner in ("ula", "mala") and self.cold == "importance" and not self.warm)
-        factors: dict[str, Callable[[int], int]] = {"importance": lambda k: 1, "rejection": lambda k: k, "mala": lambda k: k + 1 + resampled}
-        return self._mean(factors.get(self.inner, lambda k: resampled))
+        chains, resampled = self._chains, int(self.cold == "importance" and not self.warm)
+        return self._mean(lambda k: chains.potentials(k) + resampled if chains else {"importance": 1, "rejection": k}.get(self.inner, 0))
 
     @cached_property
     def forward(self) -> VP:
@@ -210,6 +215,7 @@ class RDMC(Scheduled):
             raise Unsupported(f"inner must not be exact on {target.name}: it has no closed-form restricted Gaussian draw")
         if self.inner == "rejection" and self.lowest is None:
             lowest_potential(target)
+        admit_inner(self, target)
         fewest = min(self._given(k)[0] for k in range(self.length))
         if self.identity == "both" and fewest <= target.dim + 1 and self.budget is None:
             raise InvalidInput(f"inner_chains must be above d + 1 = {target.dim + 1} for identity both, got {fewest}")
@@ -249,15 +255,14 @@ class RDMC(Scheduled):
     def look(self, target: Target, k: int, x: Batch, noise: Noise, chains: Batch | None = None) -> Look:
         """The score at x that the step after k steps uses, with what is known of how it was found; a step refuses one that is starved."""
         if self.inner == "oracle":
-            found = self.forward.noised(target, self.times[k]).score(x)
-            return Look(found, None, x.new_full((len(x),), math.inf), None)
+            return Look(self.forward.noised(target, self.times[k]).score(x), None, x.new_full((len(x),), math.inf), None)
         q = self.posterior(target, k, x, noise)
         draws = self._draw(q, k, noise, None if chains is None or bool(torch.isnan(chains).all()) else chains.T.reshape(q.dim, -1).T)
         ends = draws.y.T.reshape(-1, len(x)).T if self.warm else None
         return Look(score_of(q, draws, self.identity), ends, draws.ess, draws.acceptance)
 
     def _draw(self, q: Posterior, k: int, noise: Noise, start: Batch | None = None) -> Draws:
-        return INNER[self.inner](q, self.plan(q, k, start), noise)
+        return drawn(self.inner)(q, self.plan(q, k, start), noise)
 
     def numbers(self, target: Target, k: int) -> tuple[int, int]:
         """(inner_chains, inner_steps) of the step after k steps."""
@@ -289,13 +294,13 @@ class RDMC(Scheduled):
         big = q.constants.get("M")
         h = self.inner_step * q.variance if big is None else self.inner_step / big.value
         lowest = math.nan if self.inner != "rejection" else lowest_potential(q.prior) if self.lowest is None else self.lowest
-        return Plan(self.numbers(q.prior, k)[1], h, lowest, start, self.cold)
+        return Plan(self.numbers(q.prior, k)[1], h, lowest, start, self.cold, unit=h / self.inner_step)
 
     def _admit(self, k: int, look: Look) -> None:
         """Raise where a mean over the points says nothing. What is not finite goes on as such, and counts as diverged."""
         if self._weighted:
             refuse_starved(look.ess, self.least_ess, "inner ESS", "raise inner_chains or lower the horizon", k, self.times[k])
-        if self.inner == "mala" and look.acceptance is not None:
+        if self._chains is not None and look.acceptance is not None:
             refuse_starved(look.acceptance, self.least_acceptance, "inner acceptance", "lower inner_step or the horizon", k, self.times[k])
 
 

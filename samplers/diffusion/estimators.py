@@ -12,6 +12,7 @@ import torch
 from ...errors import Diverged, InvalidInput, Unsupported
 from ...targets.base import Batch, Target, Values
 from ...targets.gaussian_mixture import GaussianMixture
+from ..base import Sampler
 from ..mala import MALA
 from ..noise import Noise, Stream
 from ..ula import ULA
@@ -69,6 +70,7 @@ class Plan(NamedTuple):
     start: where the chains go on from; None: cold.
     cold: where chains start that do not go on, as in `COLD`.
     compiled: off, chains run through torch: the reference that the compiled ones are tested against.
+    unit: the posterior's time scale, of which frictions that are numbers are made.
     """
 
     steps: int
@@ -77,6 +79,7 @@ class Plan(NamedTuple):
     start: Batch | None = None
     cold: str = "kernel"
     compiled: bool = True
+    unit: float = 1.0
 
 
 def importance(q: Posterior, plan: Plan, noise: Noise) -> Draws:
@@ -113,30 +116,34 @@ def rejection(q: Posterior, plan: Plan, noise: Noise) -> Draws:
 
 def ula(q: Posterior, plan: Plan, noise: Noise) -> Draws:
     """Unadjusted Langevin chains, of which the last points are taken."""
-    start, ess = beginning(q, plan, noise)
     if plan.compiled and isinstance(noise, Stream):
         from . import inner_chains  # compiled code is loaded where it is used
 
         if inner_chains.serves(q.prior, q.x, noise):
+            start, ess = beginning(q, plan, noise)
             return alike(q, inner_chains.run(q.prior, q.x, start, q.scale, q.variance, plan.step_size, plan.steps, noise))._replace(ess=ess)
-    sampler, paired = ULA(plan.step_size), Paired(noise, len(q.x))
-    state = sampler.init(q, start, paired)
-    for _ in range(plan.steps):
-        state = sampler.step(q, state, paired)
-    return alike(q, state.x)._replace(ess=ess)
+    return chains(ULA(plan.step_size), q, plan, noise)
 
 
 def mala(q: Posterior, plan: Plan, noise: Noise) -> Draws:
     """Metropolis-adjusted Langevin chains, of which the last points are taken."""
-    sampler, paired, n = MALA(plan.step_size), Paired(noise, len(q.x)), len(q.x)
+    return chains(MALA(plan.step_size), q, plan, noise)
+
+
+def chains(sampler: Sampler, q: Posterior, plan: Plan, noise: Noise) -> Draws:
+    """Chains of any sampler, of which the last points are taken; momenta are drawn anew. A score that the state carries serves the identities."""
+    paired, n = Paired(noise, len(q.x)), len(q.x)
     start, ess = beginning(q, plan, noise)
     state = sampler.init(q, start, paired)
     accepted = q.x.new_zeros(n)
     for _ in range(plan.steps):
         new = sampler.step(q, state, paired)
-        accepted += (new.x[:, 0] != state.x[:, 0]).reshape(-1, n).sum(0)
+        if sampler.accepts:
+            accepted += (new.x[:, 0] != state.x[:, 0]).reshape(-1, n).sum(0)
         state = new
-    return alike(q, state.x)._replace(ess=ess, acceptance=accepted / (plan.steps * q.chains), score=state.score - q._pull(state.x))
+    score, rate = getattr(state, "score", None), accepted / (plan.steps * q.chains) if sampler.accepts else None
+    carried = None if score is None or score.shape != state.x.shape else score - q._pull(state.x)
+    return alike(q, state.x)._replace(ess=ess, acceptance=rate, score=carried)
 
 
 def beginning(q: Posterior, plan: Plan, noise: Noise) -> tuple[Batch, Values]:
