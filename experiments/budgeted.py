@@ -95,7 +95,8 @@ class Comparison:
 
     def _at_the_floor(self) -> str:
         reached, never = [], []
-        for name, rows in self.runs.groupby("contestant", sort=False):
+        for name in self.runs["contestant"].unique():
+            rows = self.envelope(name)  # a worse setting may have a wider interval
             at = rows.loc[rows["lower"] <= rows["floor"], "evaluations"]
             if len(at):
                 reached.append((float(at.min()), str(name)))

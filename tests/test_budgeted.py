@@ -109,6 +109,11 @@ def test_who_wins_is_said_in_words() -> None:
     assert words[-2:] == ["a: no value in 1 of 3 settings.", "d: no value in 1 of 1 settings."]
 
 
+def test_a_worse_setting_of_wide_interval_is_not_as_near_as_exact_draws() -> None:
+    c = made([("a", 10, 1.0, 0.9, 1.1), ("a", 20, 1.2, 0.05, 2.4), ("b", 40, 0.3, 0.2, 0.4)])
+    assert c.words()[-1] == "Exact draws of this number score 0.1. None comes as near."
+
+
 def test_without_a_floor_nothing_is_said_of_exact_draws() -> None:
     c = made([("a", 10, 1.0, 0.9, 1.1), ("b", 40, 0.3, 0.2, 0.4)], floor=float("nan"))
     assert not any("xact draws" in sentence for sentence in c.words())
