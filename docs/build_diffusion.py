@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from mixrate.experiments import diffusion_pictures, drawing
 from mixrate.experiments.diffusion_pictures import Strand
 from mixrate.experiments.diffusion_tables import LAWS, chosen, collected, gaps, learned, number, planes, shares, slopes, split
 from mixrate.experiments.drawing import PENS
+from mixrate.experiments.page import publish, wrapped
 from mixrate.experiments.plots import figures
 from mixrate.experiments.result import Result
 from mixrate.experiments.runner import one_thread, run
@@ -28,7 +25,6 @@ PAGE = ROOT / "docs" / "diffusion.md"
 PICTURES = ROOT / "docs" / "images" / "diffusion"
 SCORES = ROOT / "experiments" / "scores"
 FIGURES, LEARNED = ROOT / "results" / "diffusion.csv", ROOT / "results" / "learned-2d.csv"
-COLOURS = 128  # of a palette
 
 #: Experiments of the page, with what is changed in them.
 RUNS: dict[str, list[str]] = {
@@ -89,15 +85,6 @@ def page() -> str:
     kept, plane = pd.read_csv(FIGURES), pd.read_csv(LEARNED)
     parts = (_weights(kept), _splits(kept), _orders(kept), _velocity(kept), _planes(plane))
     return "\n\n".join([TOP.strip(), *(wrapped(block) for part in parts for block in part)]) + "\n"
-
-
-def wrapped(block: str) -> str:
-    """A paragraph at most 120 wide, code kept whole; tables, headings and pictures as they are."""
-    if block[0] in "|#!":
-        return block
-    whole = re.sub(r"`[^`]+`", lambda m: m[0].replace(" ", "\0"), block)
-    indent = "  " if block.startswith("- ") else ""
-    return textwrap.fill(whole, 119, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 def _weights(kept: pd.DataFrame) -> list[str]:
@@ -256,15 +243,6 @@ def draws() -> Figure:
     return diffusion_pictures.panels(shown, "2,000 particles by a learned score, over the density")
 
 
-def png(figure: Figure) -> bytes:
-    """The picture with a palette."""
-    plain, packed = io.BytesIO(), io.BytesIO()
-    with drawing.style():
-        figure.savefig(plain, format="png", dpi=drawing.DPI, metadata={"Software": None})
-    Image.open(plain).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
-    return packed.getvalue()
-
-
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     with one_thread():
@@ -275,13 +253,7 @@ def main() -> None:
             frame.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
         with drawing.style():
             drawn = pictures(results, kept)
-        for name, figure in drawn.items():
-            (PICTURES / f"{name}.png").write_bytes(png(figure))
-        for path in set(PICTURES.glob("*.png")) - {PICTURES / f"{name}.png" for name in drawn}:
-            path.unlink()
-        PAGE.write_text(page(), encoding="utf-8")
-    size = math.ceil(sum(p.stat().st_size for p in PICTURES.glob("*.png")) / 1000)
-    print(f"{PAGE.relative_to(ROOT)}: {len(drawn)} pictures, {size} kB")
+        print(publish(PAGE, page(), PICTURES, drawn))
 
 
 if __name__ == "__main__":

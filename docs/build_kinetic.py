@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import textwrap
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from mixrate.experiments import drawing, phase_portrait
+from mixrate.experiments.page import publish, wrapped
 from mixrate.experiments.result import Result
 from mixrate.experiments.runner import one_thread, run
 from mixrate.experiments.schema import read
@@ -26,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "kinetic.md"
 PICTURES = ROOT / "docs" / "images" / "kinetic"
 TABLE = ROOT / "results" / "work-precision.csv"
-COLOURS = 128  # of a palette
 
 #: Distances asked for, by experiment.
 ACCURACIES = {
@@ -132,14 +128,6 @@ def page() -> str:
     return "\n\n".join([TOP.strip(), *map(wrapped, _time()), *map(wrapped, _work(kept))]) + "\n"
 
 
-def wrapped(block: str) -> str:
-    """A paragraph at most 120 wide, code kept whole; tables, headings and pictures as they are."""
-    if block[0] in "|#!":
-        return block
-    whole = re.sub(r"`[^`]+`", lambda m: m[0].replace(" ", "\0"), block)
-    return textwrap.fill(whole, 119, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
-
-
 def _time() -> list[str]:
     return [
         "## The distance in time",
@@ -206,28 +194,13 @@ def pictures(results: list[Result]) -> dict[str, Figure]:
         }
 
 
-def png(figure: Figure) -> bytes:
-    """The picture with a palette."""
-    plain, packed = io.BytesIO(), io.BytesIO()
-    with drawing.style():
-        figure.savefig(plain, format="png", dpi=drawing.DPI, metadata={"Software": None})
-    Image.open(plain).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
-    return packed.getvalue()
-
-
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     results = [run(read(ROOT / "experiments" / f"{name}.yaml"), ROOT / "results" / "runs") for name in ACCURACIES]
     pd.concat([costs(r) for r in results]).to_csv(TABLE, index=False, lineterminator="\n")
     with one_thread():
         drawn = pictures(results)
-        for name, figure in drawn.items():
-            (PICTURES / f"{name}.png").write_bytes(png(figure))
-        for path in set(PICTURES.glob("*.png")) - {PICTURES / f"{name}.png" for name in drawn}:
-            path.unlink()
-        PAGE.write_text(page(), encoding="utf-8")
-    size = math.ceil(sum(p.stat().st_size for p in PICTURES.glob("*.png")) / 1000)
-    print(f"{PAGE.relative_to(ROOT)}: {len(drawn)} pictures, {size} kB")
+        print(publish(PAGE, page(), PICTURES, drawn))
 
 
 if __name__ == "__main__":

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import io
-import math
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from mixrate.experiments import drawing, rdmc_pictures
 from mixrate.experiments.budgeted import Comparison, diagram, tabled
 from mixrate.experiments.diffusion_tables import number, table
+from mixrate.experiments.page import publish, wrapped
 from mixrate.experiments.rdmc_contests import BESIDE, STEPS, beside, picture_of, refreshed, shown, table_at
 from mixrate.experiments.rdmc_tables import chosen as rows_of
 from mixrate.experiments.rdmc_tables import collected, costs, fares, separations, starts, weights
@@ -31,7 +28,6 @@ PICTURES = ROOT / "docs" / "images" / "rdmc"
 EXPERIMENTS, RUNS = ROOT / "experiments", ROOT / "results" / "runs"
 FIGURES, COMPARISONS, PUBLISHED = (ROOT / "results" / f"{name}.csv" for name in ("rdmc", "comparisons", "published"))
 FINDINGS = ROOT / "docs" / "findings.md"
-COLOURS = 128  # of a palette
 
 #: Times in the table of effective points.
 TIMES = (4.0, 2.0, 0.9, 0.5, 0.25, 0.07)
@@ -57,15 +53,6 @@ def page(figures: pd.DataFrame | None = None, comparisons: pd.DataFrame | None =
     contest = table_at(COMPARISONS) if comparisons is None else comparisons
     parts = (_problem(), _inner(numbers), _costs(numbers), _starts(numbers), _apart(numbers), list(_contests(contest)), _findings())
     return "\n\n".join([TOP.strip(), *(wrapped(block) for part in parts for block in part)]) + "\n"
-
-
-def wrapped(block: str) -> str:
-    """A paragraph at most 120 wide, code and addresses kept whole; tables, headings and pictures as they are."""
-    if block[0] in "|#!":
-        return block
-    whole = re.sub(r"`[^`]+`", lambda m: m[0].replace(" ", "\0"), block)
-    indent = "  " if block.startswith("- ") else ""
-    return textwrap.fill(whole, 119, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 def _problem() -> list[str]:
@@ -193,7 +180,8 @@ def _contests(comparisons: pd.DataFrame) -> Iterator[str]:
     yield "## At equal cost"
     yield (
         "Of every sampler the best of its settings within a budget of score and potential evaluations a particle, all counted, by the mean over "
-        "the seeds, with Student's interval (95 %). The settings are in the experiments. Floor: what as many exact draws score."
+        "the seeds, on which it is also judged, with Student's interval (95 %). The settings are in the experiments. Floor: what as many exact "
+        "draws score."
     )
     for name in dict.fromkeys(name for name, _ in found):
         path = EXPERIMENTS / f"{name}.yaml"
@@ -259,15 +247,6 @@ def pictures(figures: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, Figu
     }
 
 
-def png(figure: Figure) -> bytes:
-    """The picture with a palette."""
-    plain, packed = io.BytesIO(), io.BytesIO()
-    with drawing.style():
-        figure.savefig(plain, format="png", dpi=drawing.DPI, metadata={"Software": None})
-    Image.open(plain).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
-    return packed.getvalue()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="write docs/rdmc.md")
     parser.add_argument("--compare", action="store_true", help="run the comparisons at equal cost where they are not finished (long)")
@@ -283,13 +262,7 @@ def main() -> None:
             )
         with drawing.style():
             drawn = pictures(pd.read_csv(FIGURES), table_at(COMPARISONS))
-        for name, figure in drawn.items():
-            (PICTURES / f"{name}.png").write_bytes(png(figure))
-        for path in set(PICTURES.glob("*.png")) - {PICTURES / f"{name}.png" for name in drawn}:
-            path.unlink()
-        PAGE.write_text(page(), encoding="utf-8")
-    size = math.ceil(sum(p.stat().st_size for p in PICTURES.glob("*.png")) / 1000)
-    print(f"{PAGE.relative_to(ROOT)}: {len(drawn)} pictures, {size} kB")
+        print(publish(PAGE, page(), PICTURES, drawn))
 
 
 if __name__ == "__main__":

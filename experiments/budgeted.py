@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from scipy import special
 
+from ..errors import MixrateError
 from . import drawing
 from .components import build
 from .curves import label, swept
@@ -30,7 +31,7 @@ TUNED = (
 #: Probability with which the interval over seeds covers the mean, were the runs normal.
 LEVEL = 0.95
 #: Of comparisons that are kept; a lost setting has a row without numbers.
-KEPT = ["experiment", "metric", "setting", "contestant", "evaluations", "measured", "lower", "upper", "floor", "seeds", "spec"]
+KEPT = ["experiment", "metric", "setting", "contestant", "evaluations", "measured", "lower", "upper", "floor", "side", "seeds", "spec", "note"]
 #: Budgets at which the words compare.
 MOST_LEVELS = 5
 
@@ -42,7 +43,7 @@ class Comparison:
     Arguments:
         metric: as in the table. setting: what tells it from other comparisons of the run, or empty.
         runs: a row per setting and recorded step: `contestant`, `spec`, `evaluations` (scores and potentials of a particle), `measured` with
-            `lower` and `upper` (over seeds; of the metric itself where there is one seed), `floor`, `seconds`, `seeds`.
+            `lower` and `upper` (over seeds; of the metric itself where there is one seed), `floor`, `side`, `seconds`, `seeds`.
         lost: a row per setting of which some seed has no value: `contestant`, `status`, `note`.
     """
 
@@ -75,12 +76,19 @@ class Comparison:
 
     def words(self) -> list[str]:
         """Who wins where."""
-        said = [self._at(budget) for budget in self.levels()]
+        said = list[str]()
+        for budget in self.levels():
+            sentence = self._at(budget)
+            if not said or sentence.split(" evaluations ")[1] != said[-1].split(" evaluations ")[1]:  # more changed nothing
+                said.append(sentence)
         if self.floor > 0:
             said.append(self._at_the_floor())
+        if "lower" in set(self.runs["side"]):
+            said.append("These are lower values: samplers may differ in what this metric does not see.")
         starved = self.lost.groupby("contestant", sort=False)["spec"].nunique()
         tried = dict(pd.concat([self.runs, self.lost]).groupby("contestant")["spec"].nunique().items())
-        said += [f"{name}: no value in {count} of {tried[name]} settings." for name, count in starved.items()]
+        why = dict(self.lost.drop_duplicates("contestant").set_index("contestant")["note"].str.split(":").str[0].items())
+        said += [f"{name}: no value in {count} of {tried[name]} settings ({why[name]})." for name, count in starved.items()]
         return said
 
     def _at(self, budget: float) -> str:
@@ -116,7 +124,11 @@ def comparisons(result: Result) -> Iterator[Comparison]:
     everything = list(of_cell.values())
     if len({spec["name"] for spec in everything}) < 2 or not _budgets(everything):
         return
-    parts = {i: (contestant(s, everything, TUNED), json.dumps(s, sort_keys=True), _scheduled(s)) for i, s in of_cell.items()}
+    try:
+        ends = {i: _scheduled(s) for i, s in of_cell.items()}
+    except MixrateError:  # a sampler of a plugin that is not loaded: whether its steps are a schedule is not known
+        return
+    parts = {i: (contestant(s, everything, TUNED), json.dumps(s, sort_keys=True), ends[i]) for i, s in of_cell.items()}
     who = pd.DataFrame.from_dict(parts, orient="index", columns=["contestant", "spec", "scheduled"])
     rows = result.table[result.table["check"] < 0].join(who, on="index")
     rows = rows[~rows["quantity"].str.split("(").str[0].isin(NOT_DISTANCES)].assign(evaluations=rows["scores"] + rows["potentials"])
@@ -127,11 +139,11 @@ def comparisons(result: Result) -> Iterator[Comparison]:
         places = of_metric.groupby(others, dropna=False, sort=False) if others else [((), of_metric)]
         for _, part in places:
             broken = part.loc[part["status"] != "ok", "spec"].unique()
-            lost = part[part["spec"].isin(broken)]
+            lost = part[part["status"] != "ok"]
             runs = _over_seeds(part[~part["spec"].isin(broken) & (part["evaluations"] > 0) & np.isfinite(part["measured"])])
-            never = part.groupby("contestant")["status"].transform(lambda s: (s == "unsupported").all())  # a metric that does not speak of it
+            silent = part.groupby("contestant")["status"].transform(lambda s: "unsupported" in set(s) and "ok" not in set(s))  # not its metric
             if runs["contestant"].nunique() > 1:
-                yield Comparison(str(what), label(others, part), runs, lost[~never.loc[lost.index]])
+                yield Comparison(str(what), label(others, part), runs, lost[~silent.loc[lost.index].astype(bool)])
 
 
 def _budgets(everything: list[dict[str, Any]]) -> bool:
@@ -168,9 +180,16 @@ def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
             lower, upper = max(0.0, mean - half), mean + half  # no distance is negative
         else:
             lower, upper = float(part["lower"].iloc[0]), float(part["upper"].iloc[0])
-        means = {"measured": mean, "lower": lower, "upper": upper, "floor": float(part["floor"].mean()), "seconds": float(part["seconds"].mean())}
+        means = {
+            "measured": mean,
+            "lower": lower,
+            "upper": upper,
+            "floor": float(part["floor"].mean()),
+            "side": part["side"].iloc[0],
+            "seconds": float(part["seconds"].mean()),
+        }
         found.append({"contestant": name, "spec": spec, "evaluations": evaluations, **means, "seeds": n, "index": int(part["index"].iloc[0])})
-    columns = ["contestant", "spec", "evaluations", "measured", "lower", "upper", "floor", "seconds", "seeds", "index"]
+    columns = ["contestant", "spec", "evaluations", "measured", "lower", "upper", "floor", "side", "seconds", "seeds", "index"]
     return pd.DataFrame(found, columns=columns)
 
 
@@ -189,20 +208,22 @@ def _short(row: pd.Series[Any]) -> str:
 def kept(result: Result) -> pd.DataFrame:
     """Every comparison of a run with the columns `KEPT`, small enough to keep under version control."""
     parts = [
-        pd.concat([c.runs, c.lost[["contestant", "spec"]].drop_duplicates()]).assign(experiment=result.name, metric=c.metric, setting=c.setting)
+        pd.concat([c.runs, c.lost[["contestant", "spec", "note"]].drop_duplicates(["contestant", "spec"])]).assign(
+            experiment=result.name, metric=c.metric, setting=c.setting
+        )
         for c in comparisons(result)
     ]
     return pd.concat(parts, ignore_index=True)[KEPT] if parts else pd.DataFrame(columns=KEPT)
 
 
 def recalled(table: pd.DataFrame) -> list[tuple[str, Comparison]]:
-    """The comparisons in a table of `kept`, each with its experiment; their runs have no seconds, and what is lost no reason."""
+    """The comparisons in a table of `kept`, each with its experiment; their runs have no seconds."""
     found = []
     whole = table.assign(setting=table["setting"].astype(object).where(table["setting"].notna(), ""))  # an empty word is read back as nothing
     for (name, metric, setting), part in whole.groupby(["experiment", "metric", "setting"], sort=False):
         runs = part[part["measured"].notna()].reset_index(drop=True)
         runs = runs.astype({"seeds": int}).assign(seconds=np.nan, index=pd.factorize(runs["spec"])[0])
-        lost = part.loc[part["measured"].isna(), ["contestant", "spec"]]
+        lost = part.loc[part["measured"].isna(), ["contestant", "spec", "note"]]
         found.append((str(name), Comparison(str(metric), str(setting), runs, lost)))
     return found
 

@@ -160,16 +160,7 @@ def simulate(
             torch.set_num_threads(threads)  # the setting of the workers is also that of threads to come
     else:
         ends = [chain.run(lo, min(lo + size, start.n)) for lo in firsts]
-    laws = []
-    for i, k in enumerate(ks):
-        marks = [end[i] for end in ends]
-        first = [m.first for m in marks if m.first is not None]
-        rate = sum(m.accepted for m in marks) / (start.n * k) if k and sampler.accepts else None
-        gone, seen = sum(m.gone for m in marks) / start.n, min(first, default=None)
-        momentum = chain.momenta[i] if chain.momenta else None
-        weights = [m.log_weights for m in marks if m.log_weights is not None]
-        laws.append(Particles(chain.out[i], start.seed, gone, seen, start.steps + k, rate, momentum, torch.cat(weights) if weights else None))
-    return laws
+    return [chain.law(i, [end[i] for end in ends]) for i in range(len(ks))]
 
 
 def admit_memory(n: int, dim: int, recorded: int, size: int = 8, interacts: bool = False) -> None:
@@ -222,6 +213,16 @@ class _Chain:
     @property
     def compiled(self) -> bool:
         return self.fused is not None and self.kernel is not None
+
+    def law(self, i: int, marks: list[_Mark]) -> Particles:
+        """The i-th checkpoint, from what all blocks have to say of it."""
+        k, n = self.checkpoints[i], self.start.n
+        rate = sum(m.accepted for m in marks) / (n * k) if k and self.sampler.accepts else None
+        seen = min((m.first for m in marks if m.first is not None), default=None)
+        momentum = self.momenta[i] if self.momenta else None
+        weights = [m.log_weights for m in marks if m.log_weights is not None]
+        gone = sum(m.gone for m in marks) / n
+        return Particles(self.out[i], self.start.seed, gone, seen, self.start.steps + k, rate, momentum, torch.cat(weights) if weights else None)
 
     def run(self, lo: int, hi: int) -> list[_Mark]:
         """All steps of the particles from `lo` to `hi`."""

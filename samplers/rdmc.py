@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, final
 
 import torch
 
 from ..errors import InvalidInput, Unsupported
 from ..targets.base import Batch, Target
 from .base import State, positive
-from .diffusion.estimators import COLD, Draws, Look, Plan, joined, lowest_potential, refuse_starved, score_of
+from .diffusion.estimators import COLD, IDENTITIES, Draws, Look, Plan, Warm, block, joined, lowest_potential, refuse_starved, score_of
 from .diffusion.forward import VP, ou
 from .diffusion.inner_samplers import Chains, admit_inner, admit_name, drawn, known
 from .diffusion.posterior import Posterior
@@ -22,18 +22,8 @@ from .diffusion.reverse import admit_run, admit_score, backward_times, whole
 from .noise import Noise, Probe, Stream
 from .scheduled import Scheduled
 
-IDENTITIES = ("tweedie", "target", "both")
-#: Numbers per array of inner points of a block of particles: what goes through torch stays small, compiled chains cut finer themselves.
-BLOCK_NUMBERS = 262144
 #: Numbers that a particle's noise has in one step.
 NOISE = 2**32
-
-
-class Warm(NamedTuple):
-    """Positions, and the points at which each particle's inner chains ended, (n, d chains); NaN before there are any."""
-
-    x: Batch
-    chains: Batch
 
 
 @dataclass(frozen=True)
@@ -302,9 +292,3 @@ class RDMC(Scheduled):
             refuse_starved(look.ess, self.least_ess, "inner ESS", "raise inner_chains or lower the horizon", k, self.times[k])
         if self._chains is not None and look.acceptance is not None:
             refuse_starved(look.acceptance, self.least_acceptance, "inner acceptance", "lower inner_step or the horizon", k, self.times[k])
-
-
-def block(numbers: int) -> int:
-    """Particles in a block, each with so many numbers of inner points: a multiple of 64, as the noise is computed for, where it is that many."""
-    size = max(1, BLOCK_NUMBERS // numbers)
-    return size // 64 * 64 or size

@@ -179,8 +179,7 @@ class GaussianMixture(Target):
         covs = torch.eye(5, dtype=torch.float64).repeat(3, 1, 1)
         covs[0, :2, :2], covs[0, 2:4, 2:4] = torch.tensor([[3.0, 2.0], [2.0, 3.0]]), torch.tensor([[4.0, 2.0], [2.0, 4.0]])
         covs[1, 0, 0] = covs[1, 2, 2] = 9.0
-        covs[1, 0, 2] = covs[1, 2, 0] = 7.0
-        covs[1, 1, 3] = covs[1, 3, 1] = 0.4
+        covs[1, 0, 2], covs[1, 2, 0], covs[1, 1, 3], covs[1, 3, 1] = 7.0, 7.0, 0.4, 0.4
         covs[2, :2, :2], covs[2, 2:4, 2:4] = torch.tensor([[1.0, 0.4], [0.4, 1.0]]), torch.tensor([[4.0, 3.0], [3.0, 4.0]])
         return cls([0.25, 0.5, 0.25], [[-4, -4, -3, -4, -4], [4, 3, 4, 2, 4], [-4, -2, -4, 4, -1]], covs)
 

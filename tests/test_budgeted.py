@@ -87,9 +87,9 @@ def test_the_best_within_a_budget_is_the_least_mean(w2: Comparison) -> None:
 
 def made(rows: list[tuple[str, float, float, float, float]], lost: tuple[str, ...] = (), floor: float = 0.1) -> Comparison:
     names = ["contestant", "evaluations", "measured", "lower", "upper"]
-    runs = pd.DataFrame(rows, columns=names).assign(floor=floor, seconds=1.0, seeds=4, index=0)
+    runs = pd.DataFrame(rows, columns=names).assign(floor=floor, side="exact", seconds=1.0, seeds=4, index=0)
     runs["spec"] = [f"{r[0]} {i}" for i, r in enumerate(rows)]
-    return Comparison("w2", "", runs, pd.DataFrame({"contestant": lost, "spec": [f"lost {i}" for i in range(len(lost))]}))
+    return Comparison("w2", "", runs, pd.DataFrame({"contestant": lost, "spec": [f"lost {i}" for i in range(len(lost))], "note": "too few: 3 of 40"}))
 
 
 def test_who_wins_is_said_in_words() -> None:
@@ -103,10 +103,11 @@ def test_who_wins_is_said_in_words() -> None:
     assert c.levels() == [10.0, 30.0, 100.0, 300.0, 1000.0]
     assert made([("a", 10, 1.0, 0.9, 1.1), ("b", 35, 0.3, 0.2, 0.4)]).levels() == [10.0, 35.0], "30 would say the same as 35"
     words = c.words()
-    assert words[-5].startswith("With at most 300 evaluations a particle a is nearest, 1 [0.9, 1.1]; not told from it: b 1.05; then c 2.")
+    assert len(words) == 5, "30, 100 and 300 evaluations buy what 10 do"
+    assert words[0].startswith("With at most 10 evaluations a particle a is nearest, 1 [0.9, 1.1]; not told from it: b 1.05; then c 2.")
     assert words[-4] == "With at most 1,000 evaluations a particle a is nearest, 0.12 [0.08, 0.16]; then b 0.3, c 1.8."
     assert words[-3] == "Exact draws of this number score 0.1. As near come a (from 1,000 on). Not: b, c."
-    assert words[-2:] == ["a: no value in 1 of 3 settings.", "d: no value in 1 of 1 settings."]
+    assert words[-2:] == ["a: no value in 1 of 3 settings (too few).", "d: no value in 1 of 1 settings (too few)."]
 
 
 def test_a_worse_setting_of_wide_interval_is_not_as_near_as_exact_draws() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counting import counting
 from scipy import stats
 
 from mixrate.errors import Diverged, InvalidInput, Unsupported
@@ -509,18 +510,7 @@ def test_it_runs_on_a_potential_alone() -> None:
 )
 def test_declared_costs_are_the_calls_made(sampler: RDMC) -> None:
     """Rows at which the target was evaluated, per particle."""
-    counts = {"potential": 0, "score": 0}
-
-    class Counting(SkewLogistic):
-        def potential(self, x: Batch) -> torch.Tensor:
-            counts["potential"] += len(x)
-            return super().potential(x)
-
-        def score(self, x: Batch) -> Batch:
-            counts["score"] += len(x)
-            return super().score(x)
-
-    target = Counting()
+    target, counts = counting()
     sampler.check(target)  # finds the bound below V once and for all
     sampler.plan(sampler.posterior(target, 0, torch.zeros((1, 1), dtype=torch.float64)), 0)
     counts.update(potential=0, score=0)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counting import counting
 
 from mixrate.errors import InvalidInput
 from mixrate.experiments.components import build
@@ -24,10 +25,8 @@ from mixrate.samplers.diffusion.budget import CANDIDATES, GROUPS, Curve, allot, 
 from mixrate.samplers.diffusion.diagnosis import score_costs
 from mixrate.samplers.noise import Stream
 from mixrate.samplers.rdmc import RDMC
-from mixrate.targets.base import Batch
 from mixrate.targets.gaussian import Gaussian
 from mixrate.targets.gaussian_mixture import GaussianMixture
-from mixrate.targets.skew_logistic import SkewLogistic
 
 ILL = Gaussian.ill_conditioned(3, 5.0, rotation=2, mean=0.7)
 MODES = GaussianMixture.two_modes(6.0, dim=2, weight=0.3)
@@ -196,18 +195,7 @@ def test_plans_are_made_once_and_alike() -> None:
 @pytest.mark.parametrize("inner", ["ula", "mala"])
 def test_what_a_run_with_a_budget_spends(inner: str) -> None:
     """Rows at which the target was evaluated in a run, the potentials of the starts among them; within 1 % of what is declared."""
-    counts = {"potential": 0, "score": 0}
-
-    class Counting(SkewLogistic):
-        def potential(self, x: Batch) -> torch.Tensor:
-            counts["potential"] += len(x)
-            return super().potential(x)
-
-        def score(self, x: Batch) -> Batch:
-            counts["score"] += len(x)
-            return super().score(x)
-
-    target, cold = Counting(), "importance" if inner == "ula" else "normal"
+    (target, counts), cold = counting(), "importance" if inner == "ula" else "normal"
     sampler = RDMC(3, 0.6, inner=inner, cold=cold, budget=400.0, least_acceptance=0.0)
     assert sampler.score_evaluations == 400 and sampler.numbers(target, 0)[0] >= (5 if inner == "ula" else 1)  # the pilot
     counts.update(potential=0, score=0)

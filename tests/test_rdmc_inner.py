@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counting import counting
 
 from mixrate.errors import Diverged, InvalidInput, Unsupported
 from mixrate.laws.normal import affine_map
@@ -30,7 +31,6 @@ from mixrate.samplers.ula import ULA
 from mixrate.targets.base import Batch, Target
 from mixrate.targets.gaussian import Gaussian
 from mixrate.targets.gaussian_mixture import GaussianMixture
-from mixrate.targets.skew_logistic import SkewLogistic
 
 ILL = Gaussian.ill_conditioned(3, 5.0, rotation=2, mean=0.7)
 #: Two modes close together: the density has one maximum, m > 0.
@@ -231,18 +231,7 @@ def test_single_precision_stays_so(inner: str) -> None:
 @pytest.mark.parametrize("inner", others())
 def test_declared_costs_are_the_calls_made(inner: str, identity: str) -> None:
     """Rows at which the target was evaluated, per particle."""
-    counts = {"potential": 0, "score": 0}
-
-    class Counting(SkewLogistic):
-        def potential(self, x: Batch) -> torch.Tensor:
-            counts["potential"] += len(x)
-            return super().potential(x)
-
-        def score(self, x: Batch) -> Batch:
-            counts["score"] += len(x)
-            return super().score(x)
-
-    target = Counting()
+    target, counts = counting()
     for cold in ("kernel", "importance"):
         sampler = RDMC(
             2, 0.5, inner=inner, inner_chains=(6, 7), inner_steps=(3, 2), identity=identity, cold=cold, least_ess=0.0, least_acceptance=0.0

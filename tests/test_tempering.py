@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counting import counting
 from scipy import special, stats
 
 from mixrate.errors import Diverged, InvalidInput, Unsupported
@@ -538,18 +539,7 @@ def test_one_block_counts_in_what_is_refused_for_memory(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("sampler", [*ANNEALED, AnnealedImportance(3, 0.4, 2.0, moves=3), ParallelTempering(0.4, 5)], ids=lambda s: s.name)
 def test_declared_costs_are_the_calls_made(sampler: Sampler) -> None:
     """Rows at which the target was evaluated, per particle."""
-    counts = {"potential": 0, "score": 0}
-
-    class Counting(SkewLogistic):
-        def potential(self, x: Batch) -> torch.Tensor:
-            counts["potential"] += len(x)
-            return super().potential(x)
-
-        def score(self, x: Batch) -> Batch:
-            counts["score"] += len(x)
-            return super().score(x)
-
-    target = Counting()
+    target, counts = counting()
     state = sampler.init(target, torch.zeros((40, 1), dtype=torch.float64), Stream("count"))
     assert counts == {"potential": 40, "score": 40}
     for k in range(3):

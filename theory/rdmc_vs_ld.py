@@ -106,8 +106,8 @@ class RDMCVsLD(_Separation):
     each end in the mode on whose side they began: however many or long they are, weights 0.3 and 0.7 come out as halves at a = 5, and it is
     for this that equal weights are no test.
 
-    Law and TV are those of particles (a histogram, see `TV`): along the ladder, log TV is interpolated linearly in log n between the
-    rungs about eps, for the value and for either end of its interval.
+    Law and TV are those of particles: a histogram, so a lower value (see `TV`), and the evaluations are understated by what it does not see.
+    Along the ladder, log TV is interpolated linearly in log n between the rungs about eps, for the value and for either end of its interval.
 
     Arguments:
         ladder: numbers of inner points, increasing.

@@ -24,6 +24,18 @@ COLD = ("kernel", "normal", "importance")
 DESCENT = 100_000
 
 
+IDENTITIES = ("tweedie", "target", "both")
+#: Numbers per array of inner points of a block of particles: what goes through torch stays small, compiled chains cut finer themselves.
+BLOCK_NUMBERS = 262144
+
+
+class Warm(NamedTuple):
+    """Positions, and the points at which each particle's inner chains ended, (n, d chains); NaN before there are any."""
+
+    x: Batch
+    chains: Batch
+
+
 class Draws(NamedTuple):
     """Points of the posterior.
 
@@ -243,3 +255,9 @@ def lowest_potential(target: Target) -> float:
         x = x + score / big
     value, score = target.potential_and_score(x)
     return float(value) - float((score * score).sum()) / (2 * m)
+
+
+def block(numbers: int) -> int:
+    """Particles in a block, each with so many numbers of inner points: a multiple of 64, as the noise is computed for, where it is that many."""
+    size = max(1, BLOCK_NUMBERS // numbers)
+    return size // 64 * 64 or size

@@ -16,9 +16,8 @@ from ...errors import InvalidInput, Unsupported
 from ...targets.base import Batch, Target
 from ..base import State, positive
 from ..noise import Noise, Probe, Stream
-from ..rdmc import IDENTITIES, Warm, block
 from ..scheduled import Scheduled
-from .estimators import COLD, INNER, Look, Plan, joined, refuse_starved, score_of
+from .estimators import COLD, IDENTITIES, INNER, Look, Plan, Warm, block, joined, refuse_starved, score_of
 from .forward import diffused
 from .posterior import Posterior
 from .reverse import admit_score, whole
