@@ -424,7 +424,7 @@ def test_recursion_draws_each_particles_own_noise(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(inner_chains, "run", counted)
     whole = simulate(Particles(x, 1), sampler, MODES, [4])[0].x
     assert calls == [70] * (2 * 2 * 5 + 2)  # two steps of two levels, for each inner step and chain; two of one
-    monkeypatch.setattr(rdmc, "BLOCK_NUMBERS", 5 * 2 * 7)
+    monkeypatch.setattr(estimators, "BLOCK_NUMBERS", 5 * 2 * 7)
     assert torch.equal(simulate(Particles(x, 1), sampler, MODES, [4])[0].x, whole)
     assert torch.equal(simulate(Particles(x[:30], 1), sampler, MODES, [4])[0].x, whole[:30])
 
@@ -473,7 +473,7 @@ def test_blocks_do_not_change_a_number(warm: bool, monkeypatch: pytest.MonkeyPat
     sampler = RDMC(3, 0.5, inner="mala", inner_chains=9, inner_steps=2, warm=warm, least_acceptance=0.0)
     x = at(MODES, 0.5, 90, "blocks")
     whole = simulate(Particles(x, 1), sampler, MODES, [3])[0].x
-    monkeypatch.setattr(rdmc, "BLOCK_NUMBERS", 9 * 2 * 7)
+    monkeypatch.setattr(estimators, "BLOCK_NUMBERS", 9 * 2 * 7)
     assert torch.equal(simulate(Particles(x, 1), sampler, MODES, [3])[0].x, whole)
     assert torch.equal(simulate(Particles(x[:30], 1), sampler, MODES, [3])[0].x, whole[:30])
 

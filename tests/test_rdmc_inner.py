@@ -15,7 +15,6 @@ from counting import counting
 from mixrate.errors import Diverged, InvalidInput, Unsupported
 from mixrate.laws.normal import affine_map
 from mixrate.laws.particles import Particles, simulate
-from mixrate.samplers import rdmc
 from mixrate.samplers.baoab import BAOAB
 from mixrate.samplers.base import Sampler
 from mixrate.samplers.diffusion import estimators, inner_samplers
@@ -212,7 +211,7 @@ def test_blocks_do_not_change_a_number(inner: str, monkeypatch: pytest.MonkeyPat
     sampler = RDMC(3, 0.5, inner=inner, inner_chains=9, inner_steps=2, least_acceptance=0.0)
     x = at(ILL, 0.5, 90, "blocks")
     whole = simulate(Particles(x, 1), sampler, ILL, [3])[0].x
-    monkeypatch.setattr(rdmc, "BLOCK_NUMBERS", 9 * 3 * 7)
+    monkeypatch.setattr(estimators, "BLOCK_NUMBERS", 9 * 3 * 7)
     assert torch.equal(simulate(Particles(x, 1), sampler, ILL, [3])[0].x, whole)
     assert torch.equal(simulate(Particles(x[:30], 1), sampler, ILL, [3])[0].x, whole[:30])
 
